@@ -1,0 +1,1 @@
+"""nnjit: Numba-jitted recurrent networks on long raw signals."""

@@ -1,0 +1,109 @@
+"""The recordings of EpyNN's author notebook, downloaded once."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import DataError
+from .base import Dataset, Recording, find_recordings
+from .download import extract, fetch
+from .encode import check_positive
+
+URL = "https://synthase.s3.us-west-2.amazonaws.com/author_music.tar"
+
+
+class AuthorMusic(Dataset):
+    """Guitar recordings of the True author (label 1) and of others (label 0).
+
+    The archive is fetched when `root` holds no recordings yet; a transfer that broke off is
+    resumed. The path of each recording below `root` says `true` or `false`.
+
+    Parameters
+    ----------
+    root : str or Path
+        Where the recordings are, or go to.
+    url : str
+        Address of the tar archive.
+    max_gb : float
+        Largest size in GB (10^9 bytes) accepted, for the archive and for what is in it.
+    **options
+        Options of `Dataset`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range or unknown.
+    """
+
+    name: ClassVar[str] = "author_music"
+
+    def __init__(
+        self,
+        root: str | Path = "runs/data/author_music",
+        url: str = URL,
+        max_gb: float = 2.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        check_positive("dataset.max_gb", max_gb)
+        self.root = Path(root).expanduser()
+        self.url = url
+        self.max_bytes = int(max_gb * 1e9)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return ("false", "true")
+
+    def sources(self) -> list[Recording]:
+        """List the recordings, after fetching them if need be.
+
+        Raises
+        ------
+        DataError
+            If they cannot be fetched or unpacked, or no path says `true` or `false`.
+        """
+        recordings = self._list()
+        if not recordings:
+            self._download()
+            recordings = self._list()
+        if not recordings:
+            raise DataError(
+                f"no path below dataset.root={self.root} says true or false: "
+                "put the recordings in folders named so"
+            )
+        return recordings
+
+    def _list(self) -> list[Recording]:
+        if not self.root.is_dir():
+            return []
+        found = []
+        for recording in find_recordings(self.root, 0, self.root):
+            where = Path(recording.name).parent.as_posix().lower()
+            if "true" in where or "false" in where:
+                label = int("true" in where)
+                found.append(Recording(recording.name, label, self.root / recording.name))
+        return found
+
+    def _download(self) -> None:
+        if self.root.is_dir() and any(self.root.iterdir()):
+            raise DataError(
+                f"dataset.root={self.root} holds files, but none below a folder named true or "
+                "false: move them there, or name an empty folder"
+            )
+        # All in a folder beside, so that `root` is there as a whole or not at all.
+        work = self.root.with_name(self.root.name + ".download")
+        archive, unpacked = work / "archive.tar", work / "unpacked"
+        try:
+            if not archive.exists():
+                fetch(self.url, archive, self.max_bytes)
+            shutil.rmtree(unpacked, ignore_errors=True)
+            extract(archive, unpacked, self.max_bytes)
+            os.replace(unpacked, self.root)
+        except (DataError, OSError) as error:
+            raise DataError(
+                f"{error}; or put the recordings below {self.root}/true and {self.root}/false by "
+                "hand, or use dataset=guitar"
+            ) from None
+        shutil.rmtree(work, ignore_errors=True)

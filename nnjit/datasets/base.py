@@ -1,0 +1,262 @@
+"""The abstract data set: from labelled recordings to splits of encoded clips."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError, SkippedFileWarning
+from .audio import Prepared, encode_signal
+from .cache import cached_clips
+from .clips import Clips, DataSplits
+from .encode import Encoding, check_integer
+from .split import check_split, split_indices
+
+Signal = tuple[NDArray[np.float64], float]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A labelled recording that has not been read yet.
+
+    Attributes
+    ----------
+    name : str
+        What messages and predictions call it; unique in its data set.
+    label : int
+        Class, from 0.
+    source : Path or callable
+        A file, or a function that returns (mono signal, samples per second).
+    track : str
+        Group for a split by track; the name where it is left empty.
+    """
+
+    name: str
+    label: int
+    source: Path | Callable[[], Signal]
+    track: str = ""
+
+
+class Dataset(ABC):
+    """Labelled recordings that become encoded clips, split for training.
+
+    A subclass says its `name`, its `classes` and its `sources`; the rest is shared.
+
+    Parameters
+    ----------
+    n_clips : int or None
+        Clips drawn at random from all there are; None takes all.
+    duration : float
+        Length of a clip in seconds.
+    rate : float or None
+        Samples per second after resampling; None keeps the rate of the files.
+    resampler, levels, encoding
+        See `Encoding`, where `encoding` is called `method`.
+    split, sizes, stratify, folds, fold
+        See `split_indices`, where `split` is called `by`.
+    positive : str, int or None
+        Name or label of the class that recall and precision are about; None is label 1.
+    cache_dir : str, Path or None
+        Folder for prepared clips; None does without.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range or unknown.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        n_clips: int | None = 256,
+        duration: float = 1.0,
+        rate: float | None = 10_000,
+        resampler: str = "soxr",
+        levels: int = 16,
+        encoding: str = "uniform",
+        split: str = "track",
+        sizes: Sequence[float] = (2, 1, 1),
+        stratify: bool = True,
+        folds: int | None = None,
+        fold: int = 0,
+        positive: str | int | None = None,
+        cache_dir: str | Path | None = "runs/cache",
+    ) -> None:
+        if n_clips is not None:
+            check_integer("dataset.n_clips", n_clips, low=1)
+        check_split(split, sizes, stratify, folds, fold)
+        self.n_clips = n_clips
+        self.encoding = Encoding(levels, encoding, rate, duration, resampler)
+        self.split, self.sizes, self.stratify = split, tuple(sizes), stratify
+        self.folds, self.fold = folds, fold
+        self.positive = positive
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Name of each label."""
+
+    @abstractmethod
+    def sources(self) -> list[Recording]:
+        """List the recordings, always in the same order.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to list.
+        """
+
+    def load(self, seed: int | None = 0) -> DataSplits:
+        """Read, encode, draw and split the clips.
+
+        Parameters
+        ----------
+        seed : int or None
+            Seed of the draw and the split; None differs every time.
+
+        Returns
+        -------
+        DataSplits
+            The same for the same recordings, options and seed.
+
+        Raises
+        ------
+        DataError
+            If no recording can be used, or a class has no clips, or too little for the split.
+        ConfigError
+            If `seed` or `positive` does not work.
+
+        Warns
+        -----
+        SkippedFileWarning
+            For each recording that is left out.
+        UserWarning
+            If there are fewer clips than `n_clips`.
+        """
+        if seed is not None:
+            check_integer("seed", seed, low=0)
+        rng = np.random.default_rng(seed)
+        pool, rate = self._prepare(self.sources())
+        positive = self._positive_label()
+        pool = self._draw(pool, rng)
+        parts = split_indices(
+            pool.labels,
+            pool.tracks,
+            self.split,
+            self.sizes,
+            self.stratify,
+            self.folds,
+            self.fold,
+            rng=rng,
+            classes=self.classes,
+        )
+        train, *others = (pool.take(part) for part in parts)
+        val, test = (clips if len(clips) else None for clips in others)
+        encoding = replace(self.encoding, rate=rate)
+        return DataSplits(train, val, test, self.classes, positive, encoding, self.name)
+
+    def _prepare(self, recordings: list[Recording]) -> tuple[Clips, float]:
+        """Encode the recordings that can be used, and tell the common rate."""
+        used: list[tuple[Recording, Prepared]] = []
+        for recording in recordings:
+            try:
+                used.append((recording, self._encode(recording)))
+            except DataError as error:
+                warnings.warn(f"{recording.name} {error}", SkippedFileWarning, stacklevel=3)
+        if not used:
+            raise DataError(
+                f"none of the {len(recordings)} recordings of {self.name} can be used: "
+                "see the warnings above"
+            )
+        rates = {prepared.rate: recording.name for recording, prepared in used}
+        if len(rates) > 1:
+            seen = ", ".join(f"{rate:g} Hz ({name})" for rate, name in sorted(rates.items()))
+            raise DataError(f"dataset.rate=null, but the files differ, {seen}: set dataset.rate")
+        counts = [len(prepared.codes) for _, prepared in used]
+        clips = Clips(
+            np.concatenate([prepared.codes for _, prepared in used]),
+            np.repeat(np.array([recording.label for recording, _ in used], np.int64), counts),
+            tuple(r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)),
+            tuple(
+                r.track or r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)
+            ),
+            np.concatenate([prepared.offsets for _, prepared in used]),
+        )
+        self._check_classes(clips, "check its recordings")
+        return clips, rates.popitem()[0]
+
+    def _encode(self, recording: Recording) -> Prepared:
+        if isinstance(recording.source, Path):
+            return cached_clips(recording.source, self.encoding, self.cache_dir)
+        return encode_signal(*recording.source(), self.encoding)
+
+    def _draw(self, pool: Clips, rng: np.random.Generator) -> Clips:
+        if self.n_clips is not None and self.n_clips > len(pool):
+            warnings.warn(
+                f"dataset.n_clips={self.n_clips}, but {self.name} has {len(pool)} clips: "
+                "all are used; null asks for all",
+                stacklevel=3,
+            )
+        drawn = pool.take(rng.permutation(len(pool))[: self.n_clips])
+        self._check_classes(drawn, f"raise dataset.n_clips={self.n_clips}")
+        return drawn
+
+    def _check_classes(self, clips: Clips, remedy: str) -> None:
+        if len(self.classes) < 2:
+            raise DataError(f"{self.name} has one class, {self.classes[0]!r}: add another")
+        counts = np.bincount(clips.labels, minlength=len(self.classes))
+        if not counts.all():
+            empty = self.classes[int(counts.argmin())]
+            raise DataError(f"class {empty!r} of {self.name} has no clips left: {remedy}")
+
+    def _positive_label(self) -> int:
+        classes = self.classes
+        if self.positive is None:
+            return 1
+        if self.positive in classes:
+            return classes.index(str(self.positive))
+        if isinstance(self.positive, int) and 0 <= self.positive < len(classes):
+            return int(self.positive)
+        raise ConfigError(
+            f"dataset.positive={self.positive} is no class of {self.name}: use "
+            f"{', '.join(classes)}, or a label from 0 to {len(classes) - 1}"
+        )
+
+
+# fmt: off
+_NOT_AUDIO = {
+    ".txt", ".md", ".rst", ".pdf", ".html", ".jpg", ".jpeg", ".png", ".gif", ".svg", ".json",
+    ".yaml", ".yml", ".toml", ".xml", ".csv", ".tsv", ".ini", ".cfg", ".log", ".py", ".ipynb",
+    ".npy", ".npz", ".zip", ".tar", ".gz", ".bz2", ".xz", ".m3u", ".cue", ".nfo", ".mid", ".db",
+}
+# fmt: on
+
+
+def find_recordings(folder: Path, label: int, root: Path) -> list[Recording]:
+    """List the files below a folder that may be recordings, sorted by path.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched with its sub-folders. Hidden files and plain text, pictures, archives and the
+        like are passed over; whatever else is there is tried.
+    label : int
+        Class of all of them.
+    root : Path
+        Folder that the names are relative to.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.suffix.lower() not in _NOT_AUDIO:
+            name = path.relative_to(root) if path.is_relative_to(root) else path
+            found.append(Recording(name.as_posix(), label, path))
+    return found

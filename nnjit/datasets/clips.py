@@ -1,0 +1,148 @@
+"""What a data set gives: clips of symbols, in up to three sets."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .encode import Encoding
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Encoded clips and where each comes from.
+
+    Attributes
+    ----------
+    codes : array of uint8, shape (N, T)
+        Symbols, 0 to levels - 1.
+    labels : array of int64, shape (N,)
+        Class of each clip.
+    files : tuple of str, length N
+        Recording of each clip, relative to the folder of the data set.
+    tracks : tuple of str, length N
+        Group of each clip; a split by track keeps a group on one side.
+    offsets : array of float64, shape (N,)
+        Start of each clip, seconds into its recording.
+    """
+
+    codes: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    files: tuple[str, ...]
+    tracks: tuple[str, ...]
+    offsets: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def ids(self) -> list[str]:
+        """A readable name for each clip, such as "el_senator/armygeddon.ogg@12.0s"."""
+        return [
+            f"{f}@{round(o, 4)}s" for f, o in zip(self.files, self.offsets.tolist(), strict=True)
+        ]
+
+    def take(self, indices: ArrayLike) -> "Clips":
+        """Return the clips at `indices`, in that order.
+
+        Parameters
+        ----------
+        indices : array-like of int, shape (M,)
+            Positions from 0.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Clips(
+            self.codes[chosen],
+            self.labels[chosen],
+            tuple(self.files[i] for i in chosen),
+            tuple(self.tracks[i] for i in chosen),
+            self.offsets[chosen],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DataSplits:
+    """The clips of a data set, split for training.
+
+    Attributes
+    ----------
+    train : Clips
+        What the model learns from.
+    val, test : Clips or None
+        None where that set is empty.
+    classes : tuple of str
+        Name of each label.
+    positive : int
+        The label that recall and precision are about.
+    encoding : Encoding
+        How the clips were made; its rate is always a number.
+    name : str
+        Name of the data set.
+    """
+
+    train: Clips
+    val: Clips | None
+    test: Clips | None
+    classes: tuple[str, ...]
+    positive: int
+    encoding: Encoding
+    name: str
+
+    def sets(self) -> dict[str, Clips]:
+        """Return the sets that hold clips, by name: "train", "val", "test"."""
+        every = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: clips for name, clips in every.items() if clips is not None and len(clips)}
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any symbol, label or order in any set (SHA-256)."""
+        digest = hashlib.sha256()
+        for name, clips in self.sets().items():
+            digest.update(f"{name}{clips.codes.shape}".encode())
+            digest.update(np.ascontiguousarray(clips.codes).data)
+            digest.update(clips.labels.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def balance(self) -> dict[str, dict[str, int]]:
+        """Return the number of clips of each class in each set."""
+        return {
+            name: {
+                label: int(count)
+                for label, count in zip(
+                    self.classes,
+                    np.bincount(clips.labels, minlength=len(self.classes)),
+                    strict=True,
+                )
+            }
+            for name, clips in self.sets().items()
+        }
+
+    def describe(self) -> str:
+        """Return a few lines on size, balance and tracks of each set, for a terminal or a log.
+
+        The majority baseline of a set is the accuracy of always answering its largest class.
+        """
+        encoding = self.encoding
+        lines = [
+            f"{self.name}: {sum(map(len, self.sets().values()))} clips of {encoding.n_steps} steps "
+            f"({encoding.duration:g} s at {encoding.rate:g} Hz), {encoding.levels} levels "
+            f"({encoding.method}), positive class {self.classes[self.positive]}, {self.digest}"
+        ]
+        for name, counts in self.balance().items():
+            clips = self.sets()[name]
+            classes = ", ".join(f"{label} {count}" for label, count in counts.items())
+            lines.append(
+                f"  {name:5} {len(clips):5} clips: {classes}; {len(set(clips.tracks))} tracks; "
+                f"majority baseline {max(counts.values()) / len(clips):.3f}"
+            )
+        lines.append(f"  {self._sharing()}")
+        return "\n".join(lines)
+
+    def _sharing(self) -> str:
+        tracks = [track for clips in self.sets().values() for track in set(clips.tracks)]
+        shared = len(tracks) - len(set(tracks))
+        if shared == 0:
+            return "no track is in more than one set"
+        return "sets share tracks: a model can score by recognising recordings"

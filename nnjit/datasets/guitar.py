@@ -1,0 +1,31 @@
+"""The bundled data set: guitar recordings of two authors."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from .base import Dataset, Recording, find_recordings
+
+_ROOT = Path(__file__).parent / "data" / "guitar"
+
+
+class Guitar(Dataset):
+    """Eight excerpts of 32 s that come with the package, four of each author.
+
+    Label 1, the "True author", is El Senator. Authors, titles, licences and how the excerpts
+    were cut stand in data/guitar/README.md. Takes the options of `Dataset`.
+    """
+
+    name: ClassVar[str] = "guitar"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return ("carlos_viola", "el_senator")
+
+    def sources(self) -> list[Recording]:
+        """List the bundled recordings."""
+        return [
+            recording
+            for label, author in enumerate(self.classes)
+            for recording in find_recordings(_ROOT / author, label, _ROOT)
+        ]

@@ -1,0 +1,29 @@
+"""Errors that a user can mend: one line that names the value, the place and the remedy."""
+
+
+class NnjitError(Exception):
+    """Base of every error that the command line prints as one line instead of a traceback."""
+
+
+class ConfigError(NnjitError):
+    """A configuration value, or a combination of values, that cannot work."""
+
+
+class DataError(NnjitError):
+    """Recordings that cannot be read, cut, encoded or split as asked."""
+
+
+class ShapeError(NnjitError):
+    """An array or a layer that does not fit what comes before it."""
+
+
+class ModelFileError(NnjitError):
+    """A model file that is damaged, altered or written by something else."""
+
+
+class DivergedError(NnjitError):
+    """Training produced a loss that is NaN or infinite."""
+
+
+class SkippedFileWarning(UserWarning):
+    """A recording was left out of a data set, and why."""

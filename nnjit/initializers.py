@@ -1,0 +1,73 @@
+"""Initialisers: ``f(shape, rng) -> float64 array``; shape is (fan_in, fan_out) for weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+
+Initializer = Callable[[tuple[int, ...], np.random.Generator], NDArray[np.float64]]
+
+
+def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """All 0."""
+    return np.zeros(shape)
+
+
+def ones(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """All 1."""
+    return np.ones(shape)
+
+
+def normal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 0.05**2)."""
+    return rng.normal(0.0, 0.05, shape)
+
+
+def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    return rng.normal(0.0, np.sqrt(2.0 / sum(shape)), shape)
+
+
+def xavier_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """U(-a, a) with a**2 = 6 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
+    bound = np.sqrt(6.0 / sum(shape))
+    return rng.uniform(-bound, bound, shape)
+
+
+def he(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 2 / fan_in) (He et al. 2015)."""
+    return rng.normal(0.0, np.sqrt(2.0 / shape[0]), shape)
+
+
+def lecun(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 1 / fan_in) (LeCun et al. 1998)."""
+    return rng.normal(0.0, np.sqrt(1.0 / shape[0]), shape)
+
+
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Orthonormal rows or columns: QR of a normal matrix, signs fixed (Saxe et al. 2014)."""
+    rows, columns = shape
+    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return q if rows >= columns else q.T
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    f.__name__: f for f in (zeros, ones, normal, xavier, xavier_uniform, he, lecun, orthogonal)
+}
+
+
+def get(name: str) -> Initializer:
+    """Return an initialiser by its name; ConfigError lists those that exist."""
+    if name not in INITIALIZERS:
+        known = ", ".join(INITIALIZERS)
+        raise ConfigError(f"initializer '{name}' does not exist: choose from {known}")
+    return INITIALIZERS[name]
+
+
+def fill(name: str, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> NDArray[Any]:
+    """Return a new array from the initialiser of that name, in ``dtype``."""
+    return get(name)(shape, rng).astype(dtype)

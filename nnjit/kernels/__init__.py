@@ -1,0 +1,1 @@
+"""Jitted functions on arrays, a file per cell; shapes end in LANES (see ``_lanes``)."""

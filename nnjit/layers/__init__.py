@@ -1,0 +1,29 @@
+"""The layers, and what flows between them."""
+
+from .base import Layer
+from .dense import Dense
+from .dropout import Dropout
+from .flatten import Flatten
+from .gru import GRU
+from .lstm import LSTM
+from .rnn import RNN
+from .spec import Codes, FlatCodes, Signal, Vector
+
+LAYERS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (RNN, GRU, LSTM, Dense, Flatten, Dropout)
+}
+
+__all__ = [
+    "GRU",
+    "LAYERS",
+    "LSTM",
+    "RNN",
+    "Codes",
+    "Dense",
+    "Dropout",
+    "FlatCodes",
+    "Flatten",
+    "Layer",
+    "Signal",
+    "Vector",
+]

@@ -1,0 +1,63 @@
+"""The interface of a layer."""
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import Activation
+from .spec import Spec
+
+Array = NDArray[Any]
+Gradients = dict[str, Any]  # by parameter name: arrays, or RowGradient
+
+
+class Layer(ABC):
+    """A function with parameters, and its derivative; arrays are tiled, see `spec`.
+
+    A layer keeps its options (the arguments of its constructor, under the same names), its
+    parameters and nothing else: what backward needs travels in the cache that forward returns, and
+    backward never updates anything. A cache serves one backward, which may overwrite it.
+    """
+
+    name: str = ""
+    params: dict[str, Array]
+
+    @abstractmethod
+    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
+        """Draw the parameters for inputs of this kind; return what comes out.
+
+        Raises
+        ------
+        ShapeError
+            Where the layer cannot take such inputs.
+        """
+
+    @abstractmethod
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Any]:
+        """Return the outputs and the cache; ``rng`` feeds random layers while training."""
+
+    @abstractmethod
+    def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
+        """Return the gradients of the inputs (None for codes) and of the parameters."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the class and its options: all that is needed to make the layer again."""
+        options = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters}
+        for key, value in options.items():
+            if isinstance(value, Activation):
+                options[key] = value.config()
+        return {"layer": type(self).__name__, **options}
+
+    def n_params(self) -> int:
+        """Return the number of trained values."""
+        return sum(value.size for value in self.params.values())
+
+    def __repr__(self) -> str:
+        config = self.config()
+        options = ", ".join(f"{key}={value!r}" for key, value in config.items() if key != "layer")
+        return f"{config['layer']}({options})"

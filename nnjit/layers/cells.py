@@ -1,0 +1,40 @@
+"""The recurrent cells: for each, its kernels and the arrays that they work on.
+
+A kernel takes its arrays in this order: ``a``, the weights, the states, the scratch arrays; going
+backwards then ``dh``, a carry for each state and a gradient for each weight. A new cell is a file
+of kernels, a row here and a thin layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from ..kernels.gru import gru_backward, gru_forward
+from ..kernels.gru_reset_after import gru_reset_after_backward, gru_reset_after_forward
+from ..kernels.lstm import lstm_backward, lstm_forward
+from ..kernels.rnn import rnn_backward, rnn_forward
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """One kind of recurrence with ``gates`` rows of H units in its projections.
+
+    ``states`` are carried from step to step, the output first: (T + 1, H, LANES). ``scratch``
+    arrays, (T, H, LANES), pass from forward to backward.
+    """
+
+    gates: int
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    states: tuple[str, ...] = ("h",)
+    scratch: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ("V",)
+
+
+RNN = Cell(1, rnn_forward, rnn_backward)
+GRU = Cell(3, gru_forward, gru_backward)
+GRU_RESET_AFTER = Cell(
+    3, gru_reset_after_forward, gru_reset_after_backward, scratch=("q",), weights=("V", "c")
+)
+LSTM = Cell(4, lstm_forward, lstm_backward, states=("h", "c"))

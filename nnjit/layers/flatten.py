@@ -1,0 +1,39 @@
+"""Flatten: sequences to vectors, without moving anything."""
+
+from typing import Any, final
+
+import numpy as np
+
+from ..errors import ShapeError
+from .base import Array, Gradients, Layer
+from .spec import Codes, FlatCodes, Signal, Spec, Vector
+
+
+@final
+class Flatten(Layer):
+    """(N, T, D) to (N, T D), and codes to flat codes; a view in both directions."""
+
+    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
+        """Take sequences only; see `Layer.build`."""
+        self.params = {}
+        if isinstance(spec, Codes):
+            return FlatCodes(spec.n_steps, spec.levels)
+        if isinstance(spec, Signal):
+            return Vector(spec.n_steps * spec.n_features)
+        raise ShapeError(
+            f"{self.name} expected (N, T, D) or codes, got {spec}: set return_sequences=true "
+            "in the layer before, or leave Flatten out"
+        )
+
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Any]:
+        """Return (tiles, T D, LANES); codes stay as they are."""
+        if x.ndim == 3:
+            return x, None
+        tiles, T, D, lanes = x.shape
+        return x.reshape(tiles, T * D, lanes), x.shape
+
+    def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
+        """Return ``dy`` in the shape of the inputs."""
+        return dy.reshape(cache), {}

@@ -1,0 +1,50 @@
+"""The GRU layer."""
+
+from typing import final
+
+from . import cells
+from .recurrent import Recurrent
+
+
+@final
+class GRU(Recurrent):
+    """``h = z * h' + (1 - z) * g`` (Cho et al. 2014); the state starts at 0.
+
+    ``z, r = sigmoid(x U + h' V + b)`` and ``g = tanh(x Ug + (r * h') Vg + bg)``, in this order in
+    U, V and b.
+
+    Parameters
+    ----------
+    hidden_size
+        H, the number of units.
+    return_sequences
+        All states, (N, T, H), instead of the last, (N, H).
+    reset_after
+        Apply r after the recurrent product, which then has a bias c of its own:
+        ``g = tanh(x Ug + bg + r * (h' Vg + c))``, the form of torch, cuDNN and ONNX.
+    kernel_initializer, recurrent_initializer, bias_initializer
+        For U, V and b; see `nnjit.initializers`.
+    checkpoint
+        "auto", "off", or every how many steps the state is kept; see `Recurrent`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        return_sequences: bool = False,
+        reset_after: bool = False,
+        kernel_initializer: str = "xavier",
+        recurrent_initializer: str = "orthogonal",
+        bias_initializer: str = "zeros",
+        checkpoint: str | int = "auto",
+    ) -> None:
+        self.reset_after = reset_after
+        self.cell = cells.GRU_RESET_AFTER if reset_after else cells.GRU
+        super().__init__(
+            hidden_size,
+            return_sequences,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            checkpoint,
+        )

@@ -1,0 +1,28 @@
+"""The LSTM layer."""
+
+from typing import final
+
+from . import cells
+from .recurrent import Recurrent
+
+
+@final
+class LSTM(Recurrent):
+    """``c = f * c' + i * g; h = o * tanh(c)`` (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+
+    ``f, i, o = sigmoid(x U + h' V + b)`` and ``g = tanh(...)``, in this order in U, V and b; h and
+    c start at 0.
+
+    Parameters
+    ----------
+    hidden_size
+        H, the number of units.
+    return_sequences
+        All states, (N, T, H), instead of the last, (N, H).
+    kernel_initializer, recurrent_initializer, bias_initializer
+        For U, V and b; see `nnjit.initializers`.
+    checkpoint
+        "auto", "off", or every how many steps the state is kept; see `Recurrent`.
+    """
+
+    cell = cells.LSTM

@@ -1,0 +1,25 @@
+"""The Elman RNN layer."""
+
+from typing import final
+
+from . import cells
+from .recurrent import Recurrent
+
+
+@final
+class RNN(Recurrent):
+    """``h = tanh(x U + h' V + b)`` (Elman 1990); the state starts at 0.
+
+    Parameters
+    ----------
+    hidden_size
+        H, the number of units.
+    return_sequences
+        All states, (N, T, H), instead of the last, (N, H).
+    kernel_initializer, recurrent_initializer, bias_initializer
+        For U, V and b; see `nnjit.initializers`.
+    checkpoint
+        "auto", "off", or every how many steps the state is kept; see `Recurrent`.
+    """
+
+    cell = cells.RNN

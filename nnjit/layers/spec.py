@@ -1,0 +1,66 @@
+"""What flows between layers. N is the batch; inside the layers it is cut into tiles of 16 lanes.
+
+=========== ===================== ============================= =======
+what        as a user sees it     as a layer gets it            dtype
+=========== ===================== ============================= =======
+`Codes`     (N, T), below V       (tiles, T, LANES)             uint8
+`FlatCodes` (N, T), below V       (tiles, T, LANES)             uint8
+`Signal`    (N, T, D)             (tiles, T, D, LANES)          float
+`Vector`    (N, D)                (tiles, D, LANES)             float
+=========== ===================== ============================= =======
+
+Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); neither is ever built.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class Codes:
+    """Quantised signals: ``n_steps`` symbols below ``levels``."""
+
+    n_steps: int
+    levels: int
+
+    def __str__(self) -> str:
+        return f"(N, {self.n_steps}, {self.levels}) codes"
+
+
+@final
+@dataclass(frozen=True)
+class FlatCodes:
+    """Quantised signals after Flatten: one symbol of every ``levels`` features is on."""
+
+    n_steps: int
+    levels: int
+
+    def __str__(self) -> str:
+        return f"(N, {self.n_steps * self.levels}) codes"
+
+
+@final
+@dataclass(frozen=True)
+class Signal:
+    """Sequences of vectors."""
+
+    n_steps: int
+    n_features: int
+
+    def __str__(self) -> str:
+        return f"(N, {self.n_steps}, {self.n_features})"
+
+
+@final
+@dataclass(frozen=True)
+class Vector:
+    """One vector for each member of the batch."""
+
+    n_features: int
+
+    def __str__(self) -> str:
+        return f"(N, {self.n_features})"
+
+
+Spec = Codes | FlatCodes | Signal | Vector

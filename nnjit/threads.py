@@ -1,0 +1,67 @@
+"""Threads: one number for the whole process, and a loop over independent pieces of work.
+
+Results never depend on the number of threads: the pieces are cut by the shape of the data alone,
+each writes its own output, and what is summed is summed in the order of the pieces.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from threadpoolctl import threadpool_limits
+
+from .errors import ConfigError
+
+_n_threads = 0
+_pool: ThreadPoolExecutor | None = None
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_threads(n: int | None = None) -> int:
+    """Use ``n`` threads from now on (None: one for each core) and return their number.
+
+    BLAS is held at one thread: its products here are small, and the tiles above it share the cores.
+    """
+    global _n_threads, _pool
+    if n is not None and n < 1:
+        raise ConfigError(f"trainer.threads={n} is not a number of threads: use 1 or more, or null")
+    _n_threads = n or available_cores()
+    if _pool is not None:
+        _pool.shutdown(wait=False)
+        _pool = None
+    threadpool_limits(limits=1, user_api="blas")
+    return _n_threads
+
+
+def get_threads() -> int:
+    """Return the number of threads in use."""
+    return _n_threads or set_threads()
+
+
+def for_each(function: Callable[[int], None], n: int) -> None:
+    """Call ``function(i)`` for i in range(n), on several threads where there are several."""
+    global _pool
+    if n == 1 or get_threads() == 1:
+        for i in range(n):
+            function(i)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_n_threads, thread_name_prefix="nnjit")
+    for _ in _pool.map(function, range(n)):
+        pass
+
+
+def _forget_pool() -> None:
+    # The threads of a pool do not survive a fork; a child that waited for them would hang.
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
