@@ -27,3 +27,7 @@ class DivergedError(NnjitError):
 
 class SkippedFileWarning(UserWarning):
     """A recording was left out of a data set, and why."""
+
+
+class TrackingError(NnjitError):
+    """A store of runs that cannot be opened or written, or a run that is not in it."""

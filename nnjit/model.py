@@ -224,5 +224,5 @@ class Sequential:
             options = dict(options)
             layers.append(layer_module.LAYERS[options.pop("layer")](**options))
         inputs = dict(config["inputs"])
-        kind = {"Codes": Codes, "Signal": Signal}[inputs.pop("kind")]
-        return cls(layers, config["dtype"]).build(kind(**inputs))
+        kinds: dict[str, type[Codes] | type[Signal]] = {"Codes": Codes, "Signal": Signal}
+        return cls(layers, config["dtype"]).build(kinds[inputs.pop("kind")](**inputs))

@@ -58,7 +58,8 @@ class Optimizer(ABC):
         self.state: dict[str, dict[str, Array]] = {}
         self.n_steps = 0
         for place, value in self._positive_settings():
-            if value is not None and not value > 0:
+            no_limit = value is None and not place.endswith("learning_rate")
+            if not no_limit and (value is None or not value > 0):
                 raise ConfigError(f"optimizer.{place}={value} must be above 0")
 
     def check_layers(self, names: list[str]) -> None:
@@ -94,14 +95,15 @@ class Optimizer(ABC):
         """Change ``w`` in place; ``key`` names it in ``self.state``."""
 
     def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
-        buffers = self.state.setdefault(key, {})
-        return [buffers.setdefault(name, np.zeros_like(w)).reshape(-1) for name in names]
+        if key not in self.state:
+            self.state[key] = {name: np.zeros_like(w) for name in names}
+        return [self.state[key][name].reshape(-1) for name in names]
 
     def _positive_settings(self) -> list[tuple[str, Any]]:
         keys = ("learning_rate", "clip_norm", "clip_global_norm")
         found = [(key, getattr(self, key)) for key in keys]
         for layer, settings in self.layers.items():
-            found += [(f"layers.{layer}.{key}", settings.get(key)) for key in keys[:2]]
+            found += [(f"layers.{layer}.{k}", settings[k]) for k in keys[:2] if k in settings]
         return found
 
     def _clipped(self, grads: Gradients) -> Gradients:

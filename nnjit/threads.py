@@ -47,7 +47,7 @@ def get_threads() -> int:
 def for_each(function: Callable[[int], None], n: int) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several."""
     global _pool
-    if n == 1 or get_threads() == 1:
+    if get_threads() == 1 or n == 1:  # in this order: the first call ever also limits BLAS
         for i in range(n):
             function(i)
         return

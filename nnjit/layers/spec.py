@@ -15,6 +15,8 @@ Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); neither is e
 from dataclasses import dataclass
 from typing import final
 
+from ..errors import ConfigError
+
 
 @final
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Codes:
 
     n_steps: int
     levels: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.levels <= 256:
+            raise ConfigError(f"levels={self.levels} must be from 2 to 256: codes are bytes")
 
     def __str__(self) -> str:
         return f"(N, {self.n_steps}, {self.levels}) codes"

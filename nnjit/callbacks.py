@@ -1,0 +1,79 @@
+"""What may watch a training run. The trainer calls, and knows nothing of who listens."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from .history import History
+    from .model import Sequential
+
+
+@final
+@dataclass
+class Progress:
+    """Where a training run stands; the trainer changes it, callbacks read it.
+
+    ``epoch`` and ``batch`` count from 0; ``loss`` and ``accuracy`` are those of the last batch.
+    """
+
+    model: "Sequential"
+    history: "History"
+    n_epochs: int
+    n_batches: int
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    accuracy: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    stop: bool = False  # a callback that sets it ends the run after this epoch
+    _warm: float = 0.0  # when the first batch, which may compile kernels, was done
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to go, judged by all batches but the first, which may have compiled kernels."""
+        done = self.epoch * self.n_batches + self.batch
+        total = self.n_epochs * self.n_batches
+        if done < 1:
+            return float("nan")
+        return (time.perf_counter() - self._warm) / done * (total - done - 1)
+
+    def mark_batch(self, batch: int, loss: float, accuracy: float) -> None:
+        """Take note of a finished batch."""
+        self.batch, self.loss, self.accuracy = batch, loss, accuracy
+        if not self._warm:
+            self._warm = time.perf_counter()
+
+
+class Callback:
+    """A listener that hears nothing; a subclass takes what it wants."""
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Before the first batch."""
+
+    def on_batch_end(self, progress: Progress) -> None:
+        """After a batch."""
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """After an epoch and its evaluation: ``progress.history.final``."""
+
+    def on_train_end(self, progress: Progress) -> None:
+        """After the last epoch; not called when training fails."""
+
+
+@final
+class EarlyStopping(Callback):
+    """Stop when the monitored value has not improved for ``patience`` epochs."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Ask for the end where the best epoch lies too far back."""
+        history = progress.history
+        progress.stop |= history.final.epoch - history.best.epoch >= self.patience

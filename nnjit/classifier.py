@@ -1,0 +1,99 @@
+"""A trained model with all it needs to judge recordings: the encoding and the names of classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import persistence
+from .datasets import DataSplits, Encoding, encode_file
+from .errors import ModelFileError, NnjitError
+from .model import Sequential
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """Decisions on clips.
+
+    ``decisions`` (N,) are labels, ``probabilities`` (N, classes); ``ids`` name the clips.
+    """
+
+    ids: list[str]
+    decisions: NDArray[np.int64]
+    probabilities: NDArray[Any]
+
+    @property
+    def verdict(self) -> int:
+        """The label with the largest mean probability over all clips."""
+        return int(self.probabilities.mean(axis=0).argmax())
+
+
+@final
+@dataclass(frozen=True)
+class Classifier:
+    """A model, how its clips are made, and what its labels mean.
+
+    Attributes
+    ----------
+    model : Sequential
+        Built and, usually, trained.
+    encoding : Encoding
+        From a recording to codes; the same as in training.
+    classes : sequence of str
+        Name of each label.
+    positive : int
+        The label that recall and precision were about.
+    """
+
+    model: Sequential
+    encoding: Encoding
+    classes: Sequence[str]
+    positive: int = 1
+
+    @classmethod
+    def of(cls, model: Sequential, data: DataSplits) -> "Classifier":
+        """Return a model with the encoding and the classes of its training data."""
+        return cls(model, data.encoding, tuple(data.classes), data.positive)
+
+    def predict(self, codes: NDArray[Any], ids: Sequence[str] = ()) -> Prediction:
+        """Judge clips of codes, (N, T); ShapeError where they do not fit the model."""
+        p = self.model.predict_proba(codes)
+        decisions = self.model.decide(p)
+        if p.shape[1] == 1:
+            p = np.hstack([1 - p, p])
+        return Prediction(list(ids) or [str(i) for i in range(len(p))], decisions, p)
+
+    def predict_file(self, path: str | Path) -> Prediction:
+        """Cut a recording into clips and judge them.
+
+        Raises
+        ------
+        DataError
+            Where the file cannot be read, is silent, or is shorter than one clip.
+        """
+        codes, offsets = encode_file(Path(path), self.encoding)
+        return self.predict(codes, [f"{Path(path).name}@{round(float(s), 4)}s" for s in offsets])
+
+    def save(self, path: str | Path) -> None:
+        """Write model, encoding and classes to a file; see `nnjit.persistence`."""
+        extra = {
+            "encoding": self.encoding.to_dict(),
+            "classes": list(self.classes),
+            "positive": self.positive,
+        }
+        persistence.write(path, self.model, extra)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Classifier":
+        """Read a file that `save` wrote; ModelFileError where it is anything else."""
+        model, extra = persistence.read(path)
+        try:
+            encoding = Encoding.from_dict(extra["encoding"])
+            classes = tuple(str(name) for name in extra["classes"])
+            return cls(model, encoding, classes, int(extra["positive"]))
+        except (KeyError, TypeError, ValueError, NnjitError) as error:
+            raise ModelFileError(f"{path} is damaged or altered: {error}") from None

@@ -1,0 +1,86 @@
+"""The edge of the command line: errors and warnings as one line, exit codes, signals."""
+
+import contextlib
+import errno
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import NnjitError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors that a user can mend into one line on stderr and exit code 1.
+
+    Bugs keep their traceback. SIGTERM ends like Ctrl-C, so that a run can still be closed.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _exit("interrupted", _INTERRUPTED)
+    except NnjitError as error:
+        _exit(str(error))
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        _exit(message)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _exit(message: str, code: int = 1) -> None:
+    print(f"nnjit: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _explain(error: BaseException) -> str | None:
+    """Return one line for errors of a full disk and of the configuration; None for the rest."""
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or "disk is full" in str(error) or "No space left" in str(error):
+        return (
+            "the disk is full: free some space, or choose another folder with tracking.root=FOLDER"
+        )
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from .composition import choose, first_line
+
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(o for o in error.options if not o.startswith("_"))
+        return f"{group}={choice} does not exist: {choose(choice, options)}"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
+        keys = [str(key) for key in cause.parent_node]
+        if cause.key is not None and str(cause.key) not in keys:
+            return f"{cause.full_key} does not exist: {choose(str(cause.key), keys)}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': write KEY=VALUE, with quotes around odd values"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return first_line(error)
+    return None
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Print warnings as one line on stderr, without the source line that raised them."""
+
+    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+        name = "" if category is UserWarning else f" ({category.__name__})"
+        print(f"nnjit: warning: {' '.join(str(message).split())}{name}", file=sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,106 @@
+"""The figures of a run. Each function returns a Matplotlib figure that no window knows of."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from .datasets import Clips, DataSplits
+from .history import Evaluation, History
+from .metrics import majority_baseline
+
+_COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
+
+
+def learning_curves(history: History, data: DataSplits) -> Figure:
+    """Draw accuracy, recall, precision and loss over the epochs, with the majority baseline."""
+    figure = Figure(figsize=(9, 6), layout="tight")
+    epochs = [e.epoch for e in history.epochs]
+    for axis, metric in zip(
+        figure.subplots(2, 2).flat, ("accuracy", "recall", "precision", "loss"), strict=True
+    ):
+        for name in history.final.sets:
+            values = [e.sets[name].values[metric] for e in history.epochs]
+            axis.plot(epochs, values, ".-", color=_COLOURS.get(name), label=name)
+            if metric == "accuracy":
+                baseline = majority_baseline(data.sets()[name].labels)
+                axis.axhline(baseline, color=_COLOURS.get(name), linestyle=":", linewidth=1)
+        axis.axvline(history.best.epoch, color="0.8", zorder=0)
+        axis.set(title=metric, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if metric != "loss":
+            axis.set_ylim(-0.03, 1.03)
+    figure.axes[0].legend()
+    figure.supxlabel("dotted: always answering the largest class; grey: best epoch", fontsize=8)
+    return figure
+
+
+def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
+    """Draw the counts of label against decision, a panel for each set."""
+    figure = Figure(figsize=(3.6 * len(sets), 3.8), layout="tight")
+    panels = np.atleast_1d(figure.subplots(1, len(sets)))
+    for axis, (name, evaluation) in zip(panels, sets.items(), strict=True):
+        counts = evaluation.confusion
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(counts):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axis.text(j, i, str(count), ha="center", va="center", color=colour)
+        ticks = range(len(classes))
+        axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="decision")
+        axis.set_xticks(ticks, classes, rotation=30, ha="right")
+        axis.set_yticks(ticks, classes)
+    panels[0].set_ylabel("label")
+    return figure
+
+
+def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
+    """Draw precision against recall over all thresholds, for the positive class."""
+    figure = Figure(figsize=(5.5, 4.5), layout="tight")
+    axis = figure.subplots()
+    for name, evaluation in sets.items():
+        p = evaluation.probabilities
+        score = p[:, 0] if p.shape[1] == 1 else p[:, data.positive]
+        truth = data.sets()[name].labels == data.positive
+        recall, precision = precision_recall_curve(score, truth)
+        axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)
+        axis.axhline(truth.mean(), color=_COLOURS.get(name), linestyle=":", linewidth=1)
+    axis.set(
+        title=f"positive: {data.classes[data.positive]}; dotted: its share of the clips",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
+    axis.legend(loc="lower left")
+    return figure
+
+
+def precision_recall_curve(
+    score: NDArray[np.floating], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return recall and precision at each distinct threshold, from the strictest to the loosest."""
+    order = np.argsort(-score, kind="stable")
+    last_of_ties = np.append(np.diff(score[order]) != 0, True)
+    tp = np.cumsum(truth[order])[last_of_ties]
+    taken = np.flatnonzero(last_of_ties) + 1
+    return tp / max(1, truth.sum()), tp / taken
+
+
+def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
+    """Draw the first steps of a few clips of each class, as the model reads them."""
+    shown = [np.flatnonzero(train.labels == k)[:3] for k in range(len(data.classes))]
+    figure = Figure(figsize=(9, 1.6 * len(shown) * 1.8), layout="tight")
+    panels = figure.subplots(len(shown), 3, sharex=True, sharey=True, squeeze=False)
+    for row, indices in zip(panels, shown, strict=True):
+        for axis in row[len(indices) :]:
+            axis.set_axis_off()
+        for axis, i in zip(row, indices, strict=False):
+            codes = train.codes[i, :n_steps]
+            milliseconds = np.arange(len(codes)) / (data.encoding.rate or 1.0) * 1e3
+            axis.step(milliseconds, codes, linewidth=0.8)
+            axis.set_title(f"{train.ids[i]}\n{data.classes[train.labels[i]]}", fontsize=7)
+    figure.supxlabel("milliseconds")
+    figure.supylabel(f"code, 0 to {data.encoding.levels - 1}")
+    return figure

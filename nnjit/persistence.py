@@ -1,0 +1,151 @@
+"""Write and read model files without ever running what is in them.
+
+A file is a pickle of dicts, lists, strings, numbers and bytes alone: the architecture, the weights
+as raw bytes with dtype and shape, the encoding, the classes. Reading refuses every pickle that
+names a class or function, so no foreign code can run, and then checks each value against the
+architecture before anything is built from it.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelFileError, NnjitError
+from .model import Sequential
+
+FORMAT = "nnjit model"
+VERSION = 1
+MAX_BYTES = 1 << 31
+_DTYPES = ("<f4", "<f8")
+
+
+def write(path: str | Path, model: Sequential, extra: dict[str, Any]) -> None:
+    """Write a model and ``extra``, plain values, to a file; the old one stays until it is whole."""
+    weights = {
+        layer: {name: _pack(value) for name, value in group.items()}
+        for layer, group in model.params.items()
+    }
+    content = {"config": model.config(), "weights": weights, "extra": extra}
+    document = {"format": FORMAT, "version": VERSION, "digest": _digest(content), **content}
+    write_atomically(Path(path), pickle.dumps(document, protocol=5))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file such that another process sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
+    """Return the model of a file and its ``extra``.
+
+    Raises
+    ------
+    ModelFileError
+        Where the file is missing, too large, not written by nnjit, damaged or altered.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ModelFileError(f"{path} has {size:,} bytes: more than any model of nnjit")
+        document = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} is refused: {error}") from None
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:
+        raise ModelFileError(f"{path} is not a model file, or is damaged: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelFileError(f"{path} is not a model file of nnjit")
+    if document.get("version") != VERSION:
+        raise ModelFileError(
+            f"{path} has format version {document.get('version')}, this nnjit reads {VERSION}: "
+            "use the version that wrote it"
+        )
+    try:
+        content = {key: document[key] for key in ("config", "weights", "extra")}
+        if document["digest"] != _digest(content):
+            raise ModelFileError("its content does not match its digest")
+        model = Sequential.from_config(content["config"])
+        _fill(model, content["weights"])
+    except (NnjitError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{path} is damaged or altered: {error}") from None
+    return model, content["extra"]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain values; every class or function that a pickle asks for is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise ModelFileError(
+            f"it asks for {module}.{name}, and a model file of nnjit asks for nothing"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise ModelFileError("it refers to something outside the file")
+
+
+def _pack(value: NDArray[Any]) -> dict[str, Any]:
+    little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    return {"dtype": little.dtype.str, "shape": list(value.shape), "data": little.tobytes()}
+
+
+def _fill(model: Sequential, weights: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Copy packed weights into a model that was built from the same configuration."""
+    expected = {layer: sorted(group) for layer, group in model.params.items()}
+    if {layer: sorted(group) for layer, group in weights.items()} != expected:
+        raise ModelFileError(f"its weights are not those of the layers {', '.join(expected)}")
+    for layer, group in model.params.items():
+        for name, target in group.items():
+            packed = weights[layer][name]
+            known = packed["dtype"] in _DTYPES and packed["dtype"] == target.dtype.str
+            if not known or tuple(packed["shape"]) != target.shape:
+                raise ModelFileError(
+                    f"{layer}.{name} is {packed['dtype']} {packed['shape']}, "
+                    f"the architecture needs {target.dtype.str} {list(target.shape)}"
+                )
+            target[...] = np.frombuffer(packed["data"], packed["dtype"]).reshape(target.shape)
+
+
+def weights_digest(model: Sequential) -> str:
+    """Return 16 hex digits that change with any bit of any weight (SHA-256)."""
+    digest = hashlib.sha256()
+    for layer, group in model.params.items():
+        for name, value in group.items():
+            digest.update(f"{layer}.{name}{value.dtype.str}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()[:16]
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash everything, bytes included, in one canonical order."""
+    digest = hashlib.sha256()
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            digest.update(value)
+            return len(value)
+        raise TypeError(f"a {type(value).__name__} cannot stand in a model file")
+
+    text = json.dumps(content, default=plain, sort_keys=True)
+    digest.update(text.encode())
+    return digest.hexdigest()

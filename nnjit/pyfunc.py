@@ -1,0 +1,37 @@
+"""How MLflow opens a logged model: ``mlflow.pyfunc.load_model(...).predict(codes)``."""
+
+from typing import Any, final
+
+import numpy as np
+
+from .classifier import Classifier
+
+
+@final
+class PyfuncModel:
+    """A classifier behind MLflow's interface."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """Return a table: the decision and the probability of each class, a row for each clip.
+
+        Parameters
+        ----------
+        model_input
+            Codes, (N, T), integers below the levels of the encoding.
+        """
+        import pandas as pd  # comes with MLflow, which alone calls this
+
+        prediction = self.classifier.predict(np.asarray(model_input))
+        classes = self.classifier.classes
+        table = {"decision": [classes[k] for k in prediction.decisions]}
+        table |= {
+            f"p_{name}": p for name, p in zip(classes, prediction.probabilities.T, strict=True)
+        }
+        return pd.DataFrame(table)
+
+
+def _load_pyfunc(path: str) -> PyfuncModel:
+    return PyfuncModel(Classifier.load(path))

@@ -1,0 +1,116 @@
+"""``python -m nnjit.run``: compose, train, record. This module alone runs Hydra."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from . import composition, terminal
+from .cli import one_line_errors, one_line_warnings
+from .metrics import majority_baseline, wilson_interval
+
+_TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment")
+
+
+def main() -> None:
+    """Run the command line; see ``python -m nnjit.run --help``."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in one line
+    compose = hydra.main(
+        version_base="1.3", config_path=str(composition.CONF), config_name="config"
+    )
+    with one_line_errors():
+        compose(job)()
+
+
+def job(cfg: DictConfig) -> float:
+    """Run one job of Hydra; in a sweep, Hydra itself keeps an error from ending the others."""
+    single = HydraConfig.get().mode is RunMode.RUN
+    with one_line_errors() if single else contextlib.nullcontext(), one_line_warnings():
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float:
+    """Train one model as configured; return the best value of ``trainer.monitor``."""
+    out = terminal.console()
+    if cfg.seed is None:
+        cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
+    trainer = composition.build(cfg, "trainer", cfg.trusted)
+    tracker = composition.build(cfg, "tracking", cfg.trusted)
+    data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
+    cfg.n_classes = len(data.classes)
+    model = composition.build(cfg, "model", cfg.trusted)
+    trainer.prepare(model, data)
+    info = _describe(cfg, model, data)
+    out.print(data.describe(), model.summary(), sep="\n\n", end="\n\n")
+
+    display = terminal.ProgressDisplay(out)
+    try:
+        tracker.start(info, data)
+        history = trainer.fit(model, data, [display, tracker])
+        display.close()
+        out.print(terminal.epoch_table(history, info.name))
+        out.print(_verdict(history, data))
+        for line in tracker.finish(history, data, _classifier(model, data)):
+            out.print(line, soft_wrap=True)
+    except BaseException as error:
+        display.close()
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        tracker.fail(composition.first_line(Exception(reason)), interrupted)
+        raise
+    return history.best.flat()[history.monitor]
+
+
+def _classifier(model: Any, data: Any) -> Any:
+    from .classifier import Classifier
+
+    return Classifier.of(model, data)
+
+
+def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
+    """Return what the record says of this run: name, recipe, tags."""
+    from .tracking import RunInfo
+
+    job = HydraConfig.get()
+    choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
+    overrides = [o for o in job.overrides.task if not o.startswith(("name=", "experiment="))]
+    name = " ".join([cfg.name] * bool(cfg.name) + overrides) or choices["model"]
+    tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
+    tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
+    tags["nnjit.dataset_digest"] = data.digest
+    description = f"```\n{model.summary()}\n```\n\n```\n{data.describe()}\n```"
+    return RunInfo(
+        name,
+        composition.plain(cfg),
+        list(job.overrides.task),
+        tags,
+        description,
+        Path(job.runtime.output_dir),
+    )
+
+
+def _verdict(history: Any, data: Any) -> str:
+    """Return, for each set, the final accuracy, its interval and the guess it must beat."""
+    lines = []
+    for name, clips in data.sets().items():
+        accuracy = history.final.sets[name].values["accuracy"]
+        low, high = wilson_interval(accuracy, len(clips))
+        lines.append(
+            f"{name:5}  accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}; "
+            f"always answering the largest class {majority_baseline(clips.labels):.3f}"
+        )
+    lines.append(
+        f"best   epoch {history.best.epoch} by {history.monitor}: "
+        f"{history.best.flat()[history.monitor]:.4f}\n"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

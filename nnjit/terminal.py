@@ -1,0 +1,143 @@
+"""What a person sees while a model trains, and the table at the end."""
+
+import time
+from typing import final
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .callbacks import Callback, Progress
+from .history import Epoch, History
+
+_COLUMNS = ("accuracy", "recall", "precision", "loss")
+_REFRESH = 0.1  # seconds between two pictures of the live line
+_MAX_ROWS = 40
+_PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
+
+
+def console() -> Console:
+    """Return the console of standard output; wide and without colours where it is no terminal."""
+    found = Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+@final
+class ProgressDisplay(Callback):
+    """One live line on a terminal; a plain line for each epoch anywhere else."""
+
+    def __init__(self, out: Console) -> None:
+        self.out = out
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Start the live line."""
+        if self.out.is_terminal:
+            self._live = Live(console=self.out, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_batch_end(self, progress: Progress) -> None:
+        """Show the batch, unless the last picture is very new."""
+        now = time.perf_counter()
+        if self._live is not None and now - self._shown >= _REFRESH:
+            self._shown = now
+            self._live.update(Text(live_line(progress)), refresh=True)
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Print the epoch where there is no live line."""
+        if self._live is None:
+            self.out.print(epoch_line(progress))
+
+    def on_train_end(self, progress: Progress) -> None:
+        """Take the live line away."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back; also after an error."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def live_line(progress: Progress) -> str:
+    """Return one line: where the run is, the last batch, time gone and time to go."""
+    return (
+        f"epoch {progress.epoch + 1}/{progress.n_epochs}  "
+        f"batch {progress.batch + 1}/{progress.n_batches}  "
+        f"accuracy {progress.accuracy:.3f}  loss {progress.loss:.4f}  "
+        f"{seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left"
+    )
+
+
+def epoch_line(progress: Progress) -> str:
+    """Return one line: the last epoch's accuracy and loss for each set."""
+    sets = progress.history.final.sets
+    values = "  ".join(
+        f"{name} accuracy {e.values['accuracy']:.3f} loss {e.values['loss']:.4f}"
+        for name, e in sets.items()
+    )
+    return (
+        f"epoch {progress.epoch + 1}/{progress.n_epochs}  {values}  "
+        f"({seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left)"
+    )
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people: 0.42 s, 12 s, 3:05, 1:02:03; ? where it is not known."""
+    if value != value:
+        return "?"
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def epoch_table(history: History, name: str) -> Table:
+    """Return the table of a run: a row for each epoch, for each set its metrics.
+
+    Of a long run only some rows are shown, the best (marked *) and the last among them.
+    """
+    table = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("\nepoch", justify="right")
+    layers = _distinct_rates(history)
+    for layer in layers:
+        table.add_column(f"rate\n{layer}", justify="right")
+    sets = list(history.final.sets)
+    for metric in _COLUMNS:
+        for i, set_name in enumerate(sets):
+            table.add_column(f"{metric if i == 0 else ''}\n{set_name}", justify="right")
+    for epoch in _some(history):
+        mark = "*" if epoch is history.best else ""
+        cells = [f"{mark}{epoch.epoch}", *(f"{epoch.rates[layer]:.2e}" for layer in layers)]
+        for metric in _COLUMNS:
+            cells += [_cell(epoch, set_name, metric) for set_name in sets]
+        table.add_row(*cells)
+    return table
+
+
+def _cell(epoch: Epoch, set_name: str, metric: str) -> str:
+    evaluation = epoch.sets[set_name]
+    if metric in evaluation.undefined:
+        return "0 (0/0)"
+    value = evaluation.values[metric]
+    return f"{value:.4f}" if metric == "loss" else f"{value:.3f}"
+
+
+def _distinct_rates(history: History) -> list[str]:
+    """Return the layers whose learning rates differ from those of the layers before."""
+    seen: dict[tuple[float, ...], str] = {}
+    for layer in history.final.rates:
+        seen.setdefault(tuple(epoch.rates[layer] for epoch in history.epochs), layer)
+    return list(seen.values())
+
+
+def _some(history: History) -> list[Epoch]:
+    epochs = history.epochs
+    step = -(-len(epochs) // _MAX_ROWS)
+    return [e for e in epochs if e.epoch % step == 0 or e is history.best or e is history.final]

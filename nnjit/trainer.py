@@ -1,0 +1,261 @@
+"""The training loop: epochs, batches, evaluation. It knows no tracker and no terminal."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import losses, metrics
+from .callbacks import Callback, Progress
+from .datasets.clips import DataSplits
+from .errors import ConfigError, DataError, DivergedError
+from .history import Epoch, Evaluation, History
+from .layers import Codes
+from .model import Sequential
+from .optimizers import Optimizer
+from .threads import set_threads
+
+Array = NDArray[Any]
+Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
+_EVALUATION_BATCH = 256
+_REDUCTIONS = ("mean", "sum")
+# Streams of random numbers, apart from each other: drawing more from one changes no other.
+_INIT, _SHUFFLE, _DROPOUT = range(3)
+
+
+@final
+class Trainer:
+    """Settings of a training run; `fit` runs it.
+
+    Parameters
+    ----------
+    optimizer
+        Changes the parameters after each batch.
+    loss
+        Name of a loss, see `nnjit.losses`.
+    epochs
+        Number of passes over the training set, 1 or more; each `fit` makes that many.
+    batch_size
+        Clips per step.
+    keep_remainder
+        Train on the last, smaller batch of an epoch too.
+    reduction
+        "mean" or "sum" of the gradients of a batch. A sum at learning rate r is a mean at
+        ``r * batch_size``.
+    seed
+        Seed of initial parameters, order of batches and dropout; None draws one, kept in ``seed``.
+    threads
+        Number of threads, None for one per core. It changes no result.
+    monitor
+        ``set/metric`` that tells the best epoch; the training set's where there is no such set.
+    restore_best
+        Leave the model with the parameters of the best epoch instead of the last.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        loss: str = "mse",
+        epochs: int = 10,
+        batch_size: int = 16,
+        keep_remainder: bool = False,
+        reduction: str = "mean",
+        seed: int | None = 0,
+        threads: int | None = None,
+        monitor: str = "val/accuracy",
+        restore_best: bool = False,
+    ) -> None:
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"trainer.{name}={value} must be a whole number, 1 or more")
+        if reduction not in _REDUCTIONS:
+            known = ", ".join(_REDUCTIONS)
+            raise ConfigError(f"trainer.reduction={reduction} does not exist: choose from {known}")
+        if monitor.split("/")[-1] not in ("loss", "accuracy", *metrics.METRICS):
+            known = ", ".join(("loss", "accuracy", *metrics.METRICS))
+            raise ConfigError(f"trainer.monitor={monitor}: after the set, choose from {known}")
+        if seed is not None and seed < 0:
+            raise ConfigError(f"seed={seed} must be 0 or more, or null for a new one each time")
+        self.optimizer = optimizer
+        self.loss = losses.get(loss)
+        self.epochs, self.batch_size = epochs, batch_size
+        self.keep_remainder, self.reduction = keep_remainder, reduction
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self.threads = threads
+        self.monitor, self.restore_best = monitor, restore_best
+
+    def fit(
+        self, model: Sequential, data: DataSplits | Arrays, callbacks: Sequence[Callback] = ()
+    ) -> History:
+        """Train a model, which is built first if it is not built yet.
+
+        Parameters
+        ----------
+        model
+            Changed in place.
+        data
+            The splits of a data set, or ``{"train": (x, labels), "val": (x, labels), ...}`` with
+            x as `Sequential.forward` takes it and labels (N,) from 0 on.
+        callbacks
+            Listeners, called in order.
+
+        Raises
+        ------
+        DivergedError
+            When the loss of a batch is NaN or infinite.
+        ConfigError, DataError, ShapeError
+            Where settings, data and model do not go together.
+        """
+        sets, n_classes = self.prepare(model, data)
+        positive, classes = _roles(data)
+        n_train = len(sets["train"][0])
+        n_batches = n_train // self.batch_size
+        if self.keep_remainder and n_train % self.batch_size:
+            n_batches += 1
+        if n_batches == 0:
+            raise ConfigError(
+                f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
+                "lower it, or set trainer.keep_remainder=true"
+            )
+        history = History(self._monitor(sets))
+        progress = Progress(model, history, self.epochs, n_batches)
+        best: dict[str, dict[str, Array]] = {}
+        for callback in callbacks:
+            callback.on_train_begin(progress)
+        for epoch in range(self.epochs):
+            progress.epoch = epoch
+            began = time.perf_counter()
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
+                self._train_epoch(progress, sets["train"], callbacks)
+            seconds = time.perf_counter() - began
+            evaluations = {
+                name: self.evaluate(model, x, labels, n_classes, positive, classes)
+                for name, (x, labels) in sets.items()
+            }
+            rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
+            history.epochs.append(Epoch(epoch, rates, evaluations, seconds))
+            if self.restore_best and history.best is history.final:
+                best = {
+                    k: {n: w.copy() for n, w in group.items()} for k, group in model.params.items()
+                }
+            for callback in callbacks:
+                callback.on_epoch_end(progress)
+            if progress.stop:
+                break
+        for name, group in best.items():
+            for key, value in group.items():
+                model.params[name][key][...] = value
+        for callback in callbacks:
+            callback.on_train_end(progress)
+        return history
+
+    def evaluate(
+        self,
+        model: Sequential,
+        x: Array,
+        labels: NDArray[np.int64],
+        n_classes: int = 2,
+        positive: int = 1,
+        classes: tuple[str, ...] = (),
+    ) -> Evaluation:
+        """Return loss, metrics and probabilities on a set, with dropout off.
+
+        Parameters
+        ----------
+        x
+            As `Sequential.check` returns it.
+        labels : (N,)
+        """
+        logits = np.concatenate(
+            [
+                model.forward_rows(x, np.arange(n, min(n + _EVALUATION_BATCH, len(x))))[0]
+                for n in range(0, len(x), _EVALUATION_BATCH)
+            ]
+        )
+        values, _ = self.loss(logits, model.activation, self._targets(model, labels))
+        p = model.activation.forward(logits.T).T
+        confusion = metrics.confusion_matrix(labels, model.decide(p), n_classes)
+        found, undefined = metrics.scores(confusion, positive, classes)
+        return Evaluation({"loss": float(values.mean()), **found}, undefined, confusion, p)
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    def prepare(
+        self, model: Sequential, data: DataSplits | Arrays
+    ) -> tuple[dict[str, tuple[Array, Array]], int]:
+        """Build the model where needed, and check it against the settings and every set.
+
+        Returns the inputs and labels of each set, and the number of classes.
+        """
+        set_threads(self.threads)
+        if isinstance(data, DataSplits):
+            arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
+            inputs = Codes(data.encoding.n_steps, data.encoding.levels)
+            n_classes = len(data.classes)
+        else:
+            if "train" not in data:
+                raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
+            arrays, inputs = data, None
+            n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
+        if model.inputs is None:
+            if inputs is None:
+                raise ConfigError(
+                    "build the model for these arrays first: model.build(Signal(T, D))"
+                )
+            model.build(inputs, self._stream(_INIT))
+        self.loss.check(model.activation)
+        self.optimizer.check_layers(list(model.params))
+        if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
+            raise ConfigError(
+                f"the model has {model.head.units} outputs for {n_classes} classes: "
+                f"give the last layer units={n_classes}"
+            )
+        sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
+        return sets, n_classes
+
+    def _targets(self, model: Sequential, labels: NDArray[np.int64]) -> Array:
+        units, dtype = model.head.units, np.dtype(model.dtype)
+        if units == 1:
+            return labels[:, None].astype(dtype)
+        return np.eye(units, dtype=dtype)[labels]
+
+    def _train_epoch(
+        self, progress: Progress, train: tuple[Array, Array], callbacks: Sequence[Callback]
+    ) -> None:
+        model, epoch = progress.model, progress.epoch
+        x, labels = train
+        order = self._stream(_SHUFFLE, epoch).permutation(len(x))
+        dropout = self._stream(_DROPOUT, epoch)
+        targets = self._targets(model, labels)
+        for batch in range(progress.n_batches):
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
+            values, dz = self.loss(logits, model.activation, targets[rows])
+            loss = float(values.mean())
+            if not np.isfinite(loss):
+                raise DivergedError(
+                    f"the loss became {loss} in epoch {epoch}, batch {batch}: lower "
+                    f"optimizer.learning_rate={self.optimizer.learning_rate}, "
+                    "or set optimizer.clip_norm"
+                )
+            if self.reduction == "mean":
+                dz /= len(rows)
+            self.optimizer.step(model.params, model.backward(dz, caches), epoch)
+            correct = model.decide(model.activation.forward(logits.T).T) == labels[rows]
+            progress.mark_batch(batch, loss, float(correct.mean()))
+            for callback in callbacks:
+                callback.on_batch_end(progress)
+
+    def _monitor(self, sets: Mapping[str, Any]) -> str:
+        name, _, metric = self.monitor.rpartition("/")
+        return f"{name if name in sets else 'train'}/{metric}"
+
+
+def _roles(data: DataSplits | Arrays) -> tuple[int, tuple[str, ...]]:
+    """Return the positive class and the names of all classes, where the data has names."""
+    if isinstance(data, DataSplits):
+        return data.positive, data.classes
+    return 1, ()
