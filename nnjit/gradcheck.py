@@ -79,15 +79,16 @@ def check_gradients(
     >>> check_gradients(model, codes, [0, 1, 1, 0]).ok
     True
     """
+    x, y = np.asarray(x), _targets(np.asarray(labels), model.head.units)
+    model.check(x)
+    if len(x) != len(y):
+        raise ShapeError(f"{len(x)} clips and {len(y)} labels: give one label for each clip")
     model = _float64_copy(model)
-    data, y = model.check(np.asarray(x)), _targets(np.asarray(labels), model.head.units)
-    if len(data) != len(y):
-        raise ShapeError(f"{len(data)} clips and {len(y)} labels: give one label for each clip")
     function = losses.get(loss)
     function.check(model.activation)
 
     def evaluate() -> tuple[float, Array, list[Any]]:
-        z, caches = model.forward(data, training=True)
+        z, caches = model.forward(x, training=True)
         values, dz = function(z, model.activation, y)
         return float(values.sum()), dz, caches
 

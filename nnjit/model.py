@@ -47,6 +47,8 @@ class Sequential:
     def __init__(self, layers: Sequence[Layer], dtype: str = "float32") -> None:
         if not layers or not isinstance(layers[-1], Dense):
             raise ConfigError("the last layer of a model must be Dense: it gives the class scores")
+        if len(set(layers)) < len(layers):
+            raise ConfigError("a layer stands twice in the model: make one for each place")
         if dtype not in _DTYPES:
             raise ConfigError(
                 f"model.dtype={dtype} does not exist: choose from {', '.join(_DTYPES)}"
@@ -173,8 +175,10 @@ class Sequential:
         x = np.asarray(x)
         if isinstance(self.inputs, Signal):
             T, D = self.inputs.n_steps, self.inputs.n_features
-            if x.ndim != 3 or x.shape[1:] != (T, D) or len(x) == 0:
-                raise ShapeError(f"the model expected signals (N, {T}, {D}), got {x.shape}")
+            if x.shape[1:] != (T, D) or len(x) == 0 or x.dtype.kind not in "fiu":
+                raise ShapeError(
+                    f"the model expected signals (N, {T}, {D}), got {x.dtype} {x.shape}"
+                )
             return np.ascontiguousarray(x, self.dtype)
         T, V = self.inputs.n_steps, self.inputs.levels
         if x.ndim != 2 or x.shape[1] != T or len(x) == 0 or not np.issubdtype(x.dtype, np.integer):

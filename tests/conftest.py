@@ -1,0 +1,16 @@
+import numpy as np
+import pytest
+
+from nnjit import threads
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def set_threads():
+    """Change the number of threads for one test."""
+    yield threads.set_threads
+    threads.set_threads()

@@ -1,0 +1,124 @@
+"""The cells under test. A new cell is a function in naive.py, one in twins.py and a row here.
+
+The row drives parity with NumPy and torch, gradients, dtypes, checkpoints, threads and edge cases.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import naive
+import numpy as np
+import pytest
+import twins
+
+from nnjit.kernels._lanes import LANES
+from nnjit.layers import GRU, LSTM, RNN, Codes, Signal
+from nnjit.layers.recurrent import Recurrent
+
+
+@dataclass(frozen=True)
+class Cell:
+    name: str
+    layer: Callable[..., Recurrent]  # (hidden_size, return_sequences=..., ...)
+    naive: Callable[..., np.ndarray]  # (x, **params) -> all states (N, T, H)
+    torch: Callable[..., object]  # the same on tensors
+
+
+CELLS = [
+    Cell("rnn", RNN, naive.rnn, twins.rnn),
+    Cell("gru", GRU, naive.gru, twins.gru),
+    Cell(
+        "gru_reset_after",
+        partial(GRU, reset_after=True),
+        naive.gru_reset_after,
+        twins.gru_reset_after,
+    ),
+    Cell("lstm", LSTM, naive.lstm, twins.lstm),
+]
+
+every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+both_inputs = pytest.mark.parametrize("kind", ["signal", "codes"])
+both_outputs = pytest.mark.parametrize("sequences", [True, False], ids=["sequences", "last"])
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+FEATURES, LEVELS = 3, 16
+
+
+def inputs(kind, N, T, rng):
+    """Return what a user would pass, (N, T) codes or (N, T, FEATURES), and its spec."""
+    if kind == "codes":
+        return rng.integers(0, LEVELS, (N, T), np.uint8), Codes(T, LEVELS)
+    return rng.normal(size=(N, T, FEATURES)), Signal(T, FEATURES)
+
+
+def as_signal(x):
+    """Return ``x`` for the references, which know no codes."""
+    return naive.one_hot(x, LEVELS) if x.dtype == np.uint8 else x
+
+
+def build(layer, spec, dtype="float64", seed=1):
+    """Build a layer, with no parameter left at 0 and recurrences that do not explode."""
+    rng = np.random.default_rng(seed)
+    layer.name = type(layer).__name__.lower()
+    layer.build(spec, rng, np.dtype(dtype))
+    for value in layer.params.values():
+        scale = 0.7 / np.sqrt(len(value)) if value.ndim == 2 else 0.3
+        value[:] = rng.normal(0, scale, value.shape)
+    return layer
+
+
+def to_tiles(x, pad="first"):
+    """(N, ...) to (tiles, ..., LANES); the lanes beyond N hold the first clip, or zeros."""
+    missing = -len(x) % LANES
+    filler = np.repeat(x[:1] if pad == "first" else 0 * x[:1], missing, axis=0)
+    tiles = np.concatenate([x, filler]).reshape(-1, LANES, *x.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(tiles, 1, -1))
+
+
+def from_tiles(y, N):
+    """(tiles, ..., LANES) to (N, ...)."""
+    return np.moveaxis(y, -1, 1).reshape(-1, *y.shape[1:-1])[:N].copy()
+
+
+def forward(layer, x, **options):
+    """Return the outputs of a layer, batch first."""
+    return from_tiles(layer.forward(_cast(layer, x), **options)[0], len(x))
+
+
+def forward_backward(layer, x, dy, **options):
+    """Return outputs, input gradients (None for codes) and parameter gradients, batch first."""
+    y, cache = layer.forward(_cast(layer, x), training=True, **options)
+    y = from_tiles(y, len(x))
+    dx, grads = layer.backward(to_tiles(dy.astype(y.dtype), pad="zeros"), cache)
+    return y, None if dx is None else from_tiles(dx, len(x)), grads
+
+
+def _cast(layer, x):
+    dtypes = {value.dtype for value in layer.params.values()}
+    return to_tiles(x if x.dtype == np.uint8 or not dtypes else x.astype(dtypes.pop()))
+
+
+def central_difference(f, array, index, epsilon=1e-6):
+    """Return the derivative of ``f()`` by ``array[index]``, which is put back."""
+    before = array[index]
+    values = []
+    for step in (epsilon, -epsilon):
+        array[index] = before + step
+        values.append(f())
+    array[index] = before
+    return (values[0] - values[1]) / (2 * epsilon)
+
+
+def sample(array, n, rng):
+    """Return up to n indices of an array, all of them where there are no more."""
+    flat = rng.choice(array.size, min(n, array.size), replace=False)
+    return [np.unravel_index(i, array.shape) for i in flat]
+
+
+def assert_gradient(f, array, gradient, rng, n=8):
+    """Compare the gradient of ``f()`` with central differences, at n places of the array."""
+    assert gradient.shape == array.shape
+    for index in sample(array, n, rng):
+        expected = central_difference(f, array, index)
+        assert gradient[index] == pytest.approx(expected, rel=1e-6, abs=1e-8), index

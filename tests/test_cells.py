@@ -1,0 +1,271 @@
+"""What is true of every recurrent cell; the cells are in registry.py."""
+
+import numpy as np
+import pytest
+import torch
+import twins
+from registry import (
+    as_signal,
+    assert_gradient,
+    both_dtypes,
+    both_inputs,
+    both_outputs,
+    build,
+    every_cell,
+    forward,
+    forward_backward,
+    inputs,
+    to_tiles,
+)
+
+from nnjit.layers import RNN, Signal
+from nnjit.layers import recurrent as engine
+
+# (N, T, H): one clip, whole and broken tiles, odd and whole blocks of units, spans and pieces.
+SHAPES = [(1, 1, 1), (5, 2, 3), (16, 130, 8), (33, 300, 9), (5, 130, 17), (33, 2, 1)]
+
+
+def made(cell, kind, N, T, H, rng, dtype="float64", **options):
+    """Return a layer and inputs for it."""
+    x, spec = inputs(kind, N, T, rng)
+    return build(cell.layer(H, **options), spec, dtype), x
+
+
+def upstream(y, rng):
+    """Return a gradient of the outputs."""
+    return rng.normal(size=y.shape).astype(y.dtype)
+
+
+# Parity.
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@pytest.mark.parametrize(("dtype", "error"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_outputs_equal_numpy(cell, kind, sequences, dtype, error, shape, rng):
+    layer, x = made(cell, kind, *shape, rng, dtype, return_sequences=sequences)
+    y = forward(layer, x)
+    params = {name: value.astype("float64") for name, value in layer.params.items()}
+    expected = cell.naive(as_signal(x), **params)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected if sequences else expected[:, -1], rtol=0, atol=error)
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (33, 130, 9), (16, 300, 17)], ids=str)
+def test_outputs_and_gradients_equal_torch(cell, kind, sequences, shape, rng):
+    layer, x = made(cell, kind, *shape, rng, return_sequences=sequences)
+    tensors = twins.leaves({"x": as_signal(x), **layer.params})
+    expected = cell.torch(**tensors)
+    expected = expected if sequences else expected[:, -1]
+    dy = rng.normal(size=expected.shape)
+    expected.backward(torch.tensor(dy))
+
+    y, dx, grads = forward_backward(layer, x, dy)
+    np.testing.assert_allclose(y, expected.detach(), rtol=0, atol=1e-12)
+    if kind == "signal":
+        np.testing.assert_allclose(dx, tensors["x"].grad, rtol=1e-10, atol=1e-10)
+    else:
+        assert dx is None
+    assert grads.keys() == layer.params.keys()
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(
+            gradient, tensors[name].grad, rtol=1e-10, atol=1e-10, err_msg=name
+        )
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 6, 3), (17, 3, 9), (2, 130, 2)], ids=str)
+def test_gradients_equal_central_differences(cell, kind, sequences, shape, rng):
+    layer, x = made(cell, kind, *shape, rng, return_sequences=sequences)
+    dy = upstream(forward(layer, x), rng)
+    _, dx, grads = forward_backward(layer, x, dy)
+
+    def f():
+        return (forward(layer, x) * dy).sum()
+
+    for name, gradient in grads.items():
+        assert_gradient(f, layer.params[name], gradient, rng)
+    if kind == "signal":
+        assert_gradient(f, x, dx, rng)
+
+
+@every_cell
+@both_inputs
+def test_two_layers_equal_torch(cell, kind, rng):
+    below, x = made(cell, kind, 18, 135, 4, rng, return_sequences=True)
+    above = build(cell.layer(3), Signal(135, 4), seed=2)
+    tensors = [twins.leaves(layer.params) for layer in (below, above)]
+    hidden = cell.torch(torch.tensor(as_signal(x)), **tensors[0])
+    expected = cell.torch(hidden, **tensors[1])[:, -1]
+    dy = rng.normal(size=expected.shape)
+    expected.backward(torch.tensor(dy))
+
+    y, dx, grads_above = forward_backward(above, forward(below, x), dy)
+    _, _, grads_below = forward_backward(below, x, dx)
+    np.testing.assert_allclose(y, expected.detach(), rtol=0, atol=1e-12)
+    for grads, leaves in ((grads_below, tensors[0]), (grads_above, tensors[1])):
+        for name, gradient in grads.items():
+            np.testing.assert_allclose(gradient, leaves[name].grad, rtol=1e-10, atol=1e-10)
+
+
+# Bits that must not change.
+
+
+def assert_same_bits(runs):
+    """Each run is (y, dx, grads)."""
+    y, dx, grads = runs[0]
+    for other_y, other_dx, other_grads in runs[1:]:
+        np.testing.assert_array_equal(other_y, y)
+        np.testing.assert_array_equal(other_dx, dx)
+        for name, gradient in grads.items():
+            np.testing.assert_array_equal(other_grads[name], gradient, err_msg=name)
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@both_dtypes
+def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, monkeypatch):
+    def run(checkpoint, keep_bytes=engine._KEEP_BYTES):
+        monkeypatch.setattr(engine, "_KEEP_BYTES", keep_bytes)
+        layer.checkpoint = checkpoint
+        return forward_backward(layer, x, dy)
+
+    layer, x = made(cell, kind, 17, 1000, 5, rng, dtype, return_sequences=sequences)
+    dy = upstream(forward(layer, x), rng)
+    runs = [run(checkpoint) for checkpoint in ("off", "auto", 1, 100, 128, 256, 5000)]
+    assert_same_bits([*runs, run("auto", keep_bytes=0)])
+
+
+@every_cell
+@pytest.mark.parametrize("checkpoint", ["off", 128])
+def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
+    layer, x = made(cell, "signal", 16, 1024, 4, rng, checkpoint=checkpoint)
+    _, (_, kept, starts) = layer.forward(to_tiles(x), training=True)
+    assert bool(kept) == (checkpoint == "off")
+    assert (starts is None) == (checkpoint == "off")
+    if starts is not None:
+        assert starts.shape[1] == 1024 // 128
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@both_dtypes
+def test_training_and_inference_give_the_same_bits(cell, kind, sequences, dtype, rng):
+    layer, x = made(cell, kind, 20, 300, 5, rng, dtype, return_sequences=sequences)
+    np.testing.assert_array_equal(forward(layer, x, training=True), forward(layer, x))
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@both_dtypes
+def test_a_batch_equals_its_members(cell, kind, sequences, dtype, rng):
+    layer, x = made(cell, kind, 19, 20, 3, rng, dtype, return_sequences=sequences)
+    dy = upstream(forward(layer, x), rng)
+    y, dx, grads = forward_backward(layer, x, dy)
+    sums = {name: np.zeros(value.shape) for name, value in layer.params.items()}
+    for n in range(len(x)):
+        one_y, one_dx, one_grads = forward_backward(layer, x[n : n + 1], dy[n : n + 1])
+        np.testing.assert_array_equal(one_y[0], y[n])
+        if kind == "signal":
+            np.testing.assert_array_equal(one_dx[0], dx[n])
+        for name, gradient in one_grads.items():
+            sums[name] += gradient
+    for name, total in sums.items():
+        np.testing.assert_allclose(grads[name], total, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+
+
+@every_cell
+@both_inputs
+def test_threads_leave_the_bits(cell, kind, rng, set_threads):
+    layer, x = made(cell, kind, 50, 200, 5, rng, "float32", return_sequences=True)
+    dy = upstream(forward(layer, x), rng)
+    runs = []
+    for n in (1, 2, 3):
+        set_threads(n)
+        runs.append(forward_backward(layer, x, dy))
+    assert_same_bits(runs)
+
+
+@every_cell
+@both_inputs
+@pytest.mark.parametrize("checkpoint", ["off", 128])
+def test_inputs_and_parameters_stay(cell, kind, checkpoint, rng):
+    layer, x = made(
+        cell, kind, 16, 200, 3, rng, "float32", return_sequences=True, checkpoint=checkpoint
+    )
+    tiles = to_tiles(x if kind == "codes" else x.astype("float32"))
+    before = {name: value.copy() for name, value in layer.params.items()}
+    tiles_before = tiles.copy()
+    y, cache = layer.forward(tiles, training=True)
+    dy = upstream(y, rng)
+    y_before, dy_before = y.copy(), dy.copy()
+    layer.backward(dy, cache)
+    np.testing.assert_array_equal(tiles, tiles_before)
+    np.testing.assert_array_equal(dy, dy_before)
+    np.testing.assert_array_equal(y, y_before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(layer.params[name], value, err_msg=name)
+
+
+# Extreme values.
+
+
+@every_cell
+@both_dtypes
+@pytest.mark.parametrize("clip", [0, 3, 18])
+def test_nan_stays_in_its_clip(cell, dtype, clip, rng):
+    layer, x = made(cell, "signal", 19, 9, 3, rng, dtype, return_sequences=True)
+    dy = upstream(forward(layer, x), rng)
+    clean_y, clean_dx, _ = forward_backward(layer, x, dy)
+    x[clip, 4, 1] = np.nan
+    y, dx, grads = forward_backward(layer, x, dy)
+    others = np.arange(len(x)) != clip
+    assert np.isnan(y[clip, 4:]).all()
+    np.testing.assert_array_equal(y[clip, :4], clean_y[clip, :4])
+    np.testing.assert_array_equal(y[others], clean_y[others])
+    np.testing.assert_array_equal(dx[others], clean_dx[others])
+    assert np.isnan(grads["U"]).any()
+
+
+@every_cell
+@both_dtypes
+@pytest.mark.parametrize("size", [1e4, 1e30])
+def test_huge_inputs_stay_finite(cell, dtype, size, rng):
+    layer, x = made(cell, "signal", 5, 50, 3, rng, dtype, return_sequences=True)
+    dy = upstream(forward(layer, x), rng)
+    y, dx, grads = forward_backward(layer, size * np.sign(x), dy)
+    assert (np.abs(y) <= 1).all()
+    assert np.isfinite(dx).all()
+    assert all(np.isfinite(gradient).all() for gradient in grads.values())
+
+
+def tanh(x, dtype):
+    """Return tanh as the kernels compute it: an RNN of one step with weight 1."""
+    layer = build(RNN(1), Signal(1, 1), dtype)
+    layer.params["U"][:], layer.params["V"][:], layer.params["b"][:] = 1, 0, 0
+    return forward(layer, np.asarray(x, dtype).reshape(-1, 1, 1))[:, 0]
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 3e-7), ("float64", 1e-15)])
+def test_tanh(dtype, error):
+    x = np.concatenate([np.linspace(-12, 12, 200_001), np.logspace(-30, 1, 1000)]).astype(dtype)
+    y = tanh(x, dtype)
+    np.testing.assert_allclose(y, np.tanh(x.astype("float64")), rtol=error, atol=0)
+    np.testing.assert_array_equal(tanh(-x, dtype), -y)
+    assert (np.abs(y) <= 1).all()
+
+
+@both_dtypes
+def test_tanh_at_the_ends(dtype):
+    x = [800, -800, np.inf, -np.inf, 0, np.nan]
+    np.testing.assert_array_equal(tanh(x, dtype), [1, -1, 1, -1, 0, np.nan])

@@ -1,0 +1,241 @@
+import naive
+import numpy as np
+import pytest
+import torch
+from registry import both_dtypes
+
+from nnjit.errors import ConfigError
+from nnjit.layers.dense import RowGradient
+from nnjit.optimizers import SGD, Adam
+from nnjit.schedules import Exponential, Linear, Steady
+
+# name -> ours and torch's
+PAIRS = {
+    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
+    "momentum": (SGD(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+    "adam": (Adam(0.01), lambda p: torch.optim.Adam(p, 0.01)),
+    "adam options": (
+        Adam(0.02, beta1=0.5, beta2=0.9, epsilon=1e-3),
+        lambda p: torch.optim.Adam(p, 0.02, betas=(0.5, 0.9), eps=1e-3),
+    ),
+}
+
+
+def some_params(rng, dtype="float64"):
+    return {
+        "rnn": {"U": rng.normal(size=(3, 4)).astype(dtype), "b": rng.normal(size=4).astype(dtype)},
+        "dense": {"W": rng.normal(size=(5, 2)).astype(dtype)},
+    }
+
+
+def like(params, rng):
+    """Return gradients for such parameters."""
+    return {
+        layer: {name: rng.normal(size=w.shape).astype(w.dtype) for name, w in group.items()}
+        for layer, group in params.items()
+    }
+
+
+def copy(params):
+    return {layer: {k: w.copy() for k, w in group.items()} for layer, group in params.items()}
+
+
+def flat(params):
+    return np.concatenate([w.ravel() for group in params.values() for w in group.values()])
+
+
+def step_size(optimizer, grads, params, epoch=0):
+    """Return what one step takes away from the parameters."""
+    before = flat(params)
+    optimizer.step(params, grads, epoch)
+    return before - flat(params)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_equals_torch(name, rng):
+    ours, torchs = PAIRS[name]
+    params = some_params(rng)
+    leaves = {layer: {k: torch.tensor(w) for k, w in g.items()} for layer, g in params.items()}
+    theirs = torchs([leaf for group in leaves.values() for leaf in group.values()])
+    for _ in range(6):
+        grads = like(params, rng)
+        ours.step(params, grads)
+        for layer, group in grads.items():
+            for key, gradient in group.items():
+                leaves[layer][key].grad = torch.tensor(gradient)
+        theirs.step()
+        np.testing.assert_allclose(flat(params), flat(leaves_as_arrays(leaves)), rtol=1e-13)
+
+
+def leaves_as_arrays(leaves):
+    return {layer: {k: t.numpy() for k, t in group.items()} for layer, group in leaves.items()}
+
+
+@both_dtypes
+@pytest.mark.parametrize(
+    "make",
+    [lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam],
+    ids=["sgd", "momentum", "adam"],
+)
+def test_steps_in_place_and_leaves_the_gradients(make, dtype, rng):
+    params = some_params(rng, dtype)
+    arrays = [w for group in params.values() for w in group.values()]
+    grads = like(params, rng)
+    before, first = copy(grads), copy(params)
+    make().step(params, grads)
+    after = [w for group in params.values() for w in group.values()]
+    assert [id(w) for w in after] == [id(w) for w in arrays]
+    assert all(a.dtype == dtype for a in arrays)
+    assert (flat(params) != flat(first)).all()
+    np.testing.assert_array_equal(flat(grads), flat(before))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam, lambda: SGD(0.1, clip_norm=0.3)],
+    ids=["sgd", "momentum", "adam", "clipped"],
+)
+def test_row_gradient_equals_its_dense_form(make, rng):
+    codes = rng.integers(0, 4, (2, 30, 16), np.uint8)
+    rows = RowGradient(codes, rng.normal(size=(2, 16, 3)), 4)
+    x = naive.flatten(naive.one_hot(codes.transpose(0, 2, 1).reshape(32, 30), 4))
+    dense = x.T @ rows.dz.reshape(32, 3)
+    by_rows = {"dense": {"W": rng.normal(size=(120, 3))}}
+    by_matrix = copy(by_rows)
+    optimizers = make(), make()
+    for _ in range(3):
+        optimizers[0].step(by_rows, {"dense": {"W": rows}})
+        optimizers[1].step(by_matrix, {"dense": {"W": dense}})
+        np.testing.assert_allclose(flat(by_rows), flat(by_matrix), rtol=0, atol=1e-12)
+
+
+# Clipping. With SGD(1), a step takes the clipped gradient away.
+
+
+def norms(params, taken):
+    """Split a flat step and return its norm for each layer."""
+    found, start = [], 0
+    for group in params.values():
+        size = sum(w.size for w in group.values())
+        found.append(np.linalg.norm(taken[start : start + size]))
+        start += size
+    return found
+
+
+def test_clip_norm_is_per_layer(rng):
+    params = some_params(rng)
+    grads = like(params, rng)
+    grads["dense"]["W"] *= 0.1 / np.linalg.norm(grads["dense"]["W"])
+    taken = step_size(SGD(1, clip_norm=0.25), grads, params)
+    assert norms(params, taken) == pytest.approx([0.25, 0.1])
+    scale = 0.25 / np.linalg.norm(flat({"rnn": grads["rnn"]}))
+    expected = np.concatenate([scale * flat({"rnn": grads["rnn"]}), grads["dense"]["W"].ravel()])
+    np.testing.assert_allclose(taken, expected, rtol=1e-12)
+
+
+def test_clip_global_norm_equals_torch(rng):
+    params = some_params(rng)
+    grads = like(params, rng)
+    leaf = torch.zeros(flat(params).size, dtype=torch.float64, requires_grad=True)
+    leaf.grad = torch.tensor(flat(grads))
+    torch.nn.utils.clip_grad_norm_([leaf], 0.5)
+    taken = step_size(SGD(1, clip_global_norm=0.5), grads, params)
+    assert np.linalg.norm(taken) == pytest.approx(0.5)
+    np.testing.assert_allclose(taken, leaf.grad, rtol=1e-5)  # torch adds 1e-6 to the norm
+
+
+def test_layers_are_clipped_before_the_whole(rng):
+    params = some_params(rng)
+    taken = step_size(SGD(1, clip_norm=0.3, clip_global_norm=0.3), like(params, rng), params)
+    assert norms(params, taken) == pytest.approx([0.3 / np.sqrt(2)] * 2)
+
+
+def test_small_gradients_are_not_clipped(rng):
+    params = some_params(rng)
+    grads = like(params, rng)
+    taken = step_size(SGD(1, clip_norm=100, clip_global_norm=100), grads, params)
+    np.testing.assert_allclose(taken, flat(grads), rtol=1e-12)
+
+
+# Settings of single layers.
+
+
+def test_layer_settings_go_first(rng):
+    settings = {"rnn": {"learning_rate": 0.5, "clip_norm": 0.25, "schedule": Linear(0.01)}}
+    optimizer = SGD(2.0, schedule=Exponential(0.1), layers=settings)
+    assert optimizer.rate("rnn", 3) == pytest.approx(0.5 / (1 + 100 * 0.01 * 3))
+    assert optimizer.rate("dense", 3) == pytest.approx(2 * np.exp(-0.3))
+    params = some_params(rng)
+    grads = like(params, rng)
+    taken = step_size(optimizer, grads, params, epoch=3)
+    expected = [
+        0.25 * optimizer.rate("rnn", 3),
+        2 * np.exp(-0.3) * np.linalg.norm(grads["dense"]["W"]),
+    ]
+    assert norms(params, taken) == pytest.approx(expected)
+
+
+def test_a_layer_can_be_left_unclipped(rng):
+    params = some_params(rng)
+    grads = like(params, rng)
+    optimizer = SGD(1, clip_norm=0.25, layers={"dense": {"clip_norm": None}})
+    taken = step_size(optimizer, grads, params)
+    assert norms(params, taken) == pytest.approx([0.25, np.linalg.norm(grads["dense"]["W"])])
+
+
+def test_layers_are_checked():
+    SGD(layers={"rnn": {"clip_norm": 1}}).check_layers(["rnn", "dense"])
+    with pytest.raises(ConfigError, match="names 'gru', the model has rnn, dense"):
+        SGD(layers={"gru": {}}).check_layers(["rnn", "dense"])
+    message = (
+        r"layers\.rnn\.momentum does not exist: choose from learning_rate, schedule, clip_norm"
+    )
+    with pytest.raises(ConfigError, match=message):
+        SGD(layers={"rnn": {"momentum": 1}}).check_layers(["rnn"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(0), r"optimizer\.learning_rate=0 must be above 0"),
+        (lambda: SGD(-1), r"optimizer\.learning_rate=-1 must be above 0"),
+        (lambda: SGD(float("nan")), r"optimizer\.learning_rate=nan must be above 0"),
+        (lambda: SGD(None), r"optimizer\.learning_rate=None must be above 0"),
+        (lambda: SGD(clip_norm=0), r"optimizer\.clip_norm=0 must be above 0"),
+        (lambda: SGD(clip_global_norm=-2), r"optimizer\.clip_global_norm=-2 must be above 0"),
+        (lambda: SGD(momentum=1), r"optimizer\.momentum=1 must be from 0 to below 1"),
+        (lambda: Adam(beta1=1), r"optimizer\.beta1=1 must be from 0 to below 1"),
+        (lambda: Adam(beta2=-0.1), r"optimizer\.beta2=-0.1 must be from 0 to below 1"),
+        (
+            lambda: SGD(layers={"rnn": {"learning_rate": -1}}),
+            r"optimizer\.layers\.rnn\.learning_rate=-1 must be above 0",
+        ),
+        (
+            lambda: SGD(layers={"rnn": {"clip_norm": 0}}),
+            r"optimizer\.layers\.rnn\.clip_norm=0 must be above 0",
+        ),
+        (lambda: Exponential(period=0), "period=0 must be 1 or more"),
+        (lambda: Exponential(drop=1), "drop=1 from 0 to below 1"),
+        (lambda: Linear(-1), "decay=-1 must not be negative"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+# Schedules, as SPEC.md section 2 has them.
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 4, 5, 13, 50])
+def test_schedules(epoch):
+    d, n, k = 0.2, 5, 0.05
+    expected = (1 - d) ** (epoch // n) * np.exp(-(epoch % n) * k)
+    assert Exponential(decay=k, period=n, drop=d).factor(epoch) == pytest.approx(expected)
+    assert Linear(k).factor(epoch) == pytest.approx(1 / (1 + 100 * k * epoch))
+    assert Steady().factor(epoch) == 1
+
+
+@pytest.mark.parametrize("schedule", [Steady(), Exponential(), Linear()])
+def test_schedules_start_at_the_learning_rate(schedule):
+    assert SGD(0.3, schedule=schedule).rate("any", 0) == 0.3

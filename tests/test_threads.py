@@ -1,0 +1,59 @@
+import os
+import signal
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from nnjit import threads
+from nnjit.errors import ConfigError
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_every_piece_is_done_once(n, set_threads):
+    set_threads(n)
+    for pieces in (0, 1, 7):
+        done = []
+        threads.for_each(done.append, pieces)
+        assert sorted(done) == list(range(pieces))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_errors_come_through(n, set_threads):
+    set_threads(n)
+    with pytest.raises(ZeroDivisionError):
+        threads.for_each(lambda i: 1 // (i - 2), 4)
+    threads.for_each(abs, 4)  # the pool lives on
+
+
+def test_number_of_threads(set_threads):
+    assert set_threads(3) == threads.get_threads() == 3
+    assert set_threads() == threads.get_threads() == threads.available_cores()
+    for wrong in (0, -1):
+        with pytest.raises(ConfigError, match=f"trainer.threads={wrong} is not a number of"):
+            set_threads(wrong)
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_blas_has_one_thread_from_the_first_use_on(pieces, monkeypatch):
+    monkeypatch.setattr(threads, "_n_threads", 0)
+    with threadpool_limits(2, user_api="blas"):
+        threads.for_each(abs, pieces)
+        blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        assert blas
+        assert set(blas) == {1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own(set_threads):
+    set_threads(2)
+    threads.for_each(abs, 4)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # instead of waiting for ever
+        try:
+            threads.for_each(abs, 4)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
