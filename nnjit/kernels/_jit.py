@@ -50,6 +50,12 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     kernel returns the same bits in every process on one kind of processor.
     """
     with _cache_in(_FOLDER):
-        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})(
-            function
-        )
+        return numba.njit(cache=True, **_OPTIONS)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of kernels that is always inlined: a call would cost more than its work."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}

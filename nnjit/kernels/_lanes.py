@@ -9,8 +9,11 @@ loop vectoriser and its alias checks. Uncompiled (NUMBA_DISABLE_JIT=1), it is a 
 import numba
 
 if numba.config.DISABLE_JIT:
-    from ._lanes_numpy import LANES, load, sigmoid, store, tanh, total, zeros
+    from . import _lanes_numpy as _form
 else:
-    from ._lanes_llvm import LANES, load, sigmoid, store, tanh, total, zeros
+    from . import _lanes_llvm as _form  # type: ignore[no-redef]
 
-__all__ = ["LANES", "load", "sigmoid", "store", "tanh", "total", "zeros"]
+HAS_PERMUTE, LANES = _form.HAS_PERMUTE, _form.LANES
+load, store, zeros, total = _form.load, _form.store, _form.zeros, _form.total
+tanh, sigmoid, lookup = _form.tanh, _form.sigmoid, _form.lookup
+transpose, transpose_rows = _form.transpose, _form.transpose_rows

@@ -4,8 +4,11 @@ import operator
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, overload, register_model
 
 LANES = 16
 _FLAGS = ("contract",)
@@ -38,11 +41,12 @@ def _splat_ir(builder: ir.IRBuilder, scalar: ir.Value, lanes: ir.VectorType) -> 
 def _pointer(
     context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, index: Any
 ) -> tuple[ir.Value, int]:
-    """Emit the pointer to the lanes ``array[t, j, :]``; return it and its alignment."""
-    zero = ir.Constant(context.get_value_type(types.intp), 0)
+    """Emit the pointer to the lanes at an index of an array; return it and their alignment."""
     struct = context.make_array(array_type)(context, builder, array)
+    if array_type.ndim == 3:
+        index = [*index, ir.Constant(context.get_value_type(types.intp), 0)]
     pointer = cgutils.get_item_pointer(
-        context, builder, array_type, struct, [*index, zero], wraparound=False
+        context, builder, array_type, struct, list(index), wraparound=False
     )
     element = context.get_value_type(array_type.dtype)
     vector = ir.VectorType(element, LANES).as_pointer()
@@ -51,7 +55,7 @@ def _pointer(
 
 @intrinsic
 def load(typingctx: Any, array: Any, t: Any, j: Any) -> Any:
-    """Return the lanes ``array[t, j, :]``."""
+    """Return the lanes ``array[t, j, :]``, of a 2-D array ``array[t, j : j + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:3])
@@ -62,7 +66,7 @@ def load(typingctx: Any, array: Any, t: Any, j: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, array: Any, t: Any, j: Any, value: Any) -> Any:
-    """Write lanes to ``array[t, j, :]``."""
+    """Write lanes to ``array[t, j, :]``, of a 2-D array to ``array[t, j : j + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:3])
@@ -82,40 +86,144 @@ def zeros(typingctx: Any, array: Any) -> Any:
     return LanesType(array.dtype)(array), codegen
 
 
+HAS_PERMUTE = bool(get_host_cpu_features().get("avx512f"))
+
+
+def _shuffle(builder: Any, a: Any, b: Any, mask: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask))
+
+
+def _unpack(width: int, high: int) -> list[int]:
+    """Return the mask that interleaves ``width`` lanes of a and b, low or high in blocks of 4."""
+    block = [4 // 2 * high + i for i in range(2)]
+    pairs = (
+        [x for i in block for x in (i, i + LANES)]
+        if width == 1
+        else [2 * high, 2 * high + 1, 2 * high + LANES, 2 * high + 1 + LANES]
+    )
+    return [4 * quarter + x for quarter in range(4) for x in pairs]
+
+
+def _quarters(a: tuple[int, int], b: tuple[int, int]) -> list[int]:
+    """Return the mask that takes two quarters of a and two of b."""
+    return [4 * q + i for q in (*a, 4 + b[0], 4 + b[1]) for i in range(4)]
+
+
+def _transpose_ir(builder: Any, rows: list[Any]) -> list[Any]:
+    """Emit the transpose of 16 rows of 16: 64 shuffles, each inside or of whole quarters."""
+    columns: list[Any] = [None] * LANES
+    fours = []
+    for g in range(0, LANES, 4):
+        low = [_shuffle(builder, rows[g + i], rows[g + i + 1], _unpack(1, 0)) for i in (0, 2)]
+        high = [_shuffle(builder, rows[g + i], rows[g + i + 1], _unpack(1, 1)) for i in (0, 2)]
+        fours.append(
+            [_shuffle(builder, a, b, _unpack(2, h)) for a, b in (low, high) for h in (0, 1)]
+        )
+    for c in range(4):
+        for half in (0, 1):
+            pair = (2 * half, 2 * half + 1)
+            s0 = _shuffle(builder, fours[0][c], fours[1][c], _quarters(pair, pair))
+            s1 = _shuffle(builder, fours[2][c], fours[3][c], _quarters(pair, pair))
+            columns[8 * half + c] = _shuffle(builder, s0, s1, _quarters((0, 2), (0, 2)))
+            columns[8 * half + 4 + c] = _shuffle(builder, s0, s1, _quarters((1, 3), (1, 3)))
+    return columns
+
+
+def _move_transposed(context: Any, builder: Any, types_: Any, arrays: Any, ij: Any, kl: Any) -> Any:
+    """Emit ``dst[i + a, j + b] = src[kl[b]][a]``; ``kl`` lists the 16 places to load from."""
+    rows = []
+    for index in kl:
+        pointer, align = _pointer(context, builder, types_[1], arrays[1], index)
+        rows.append(builder.load(pointer, align=align))
+    for a, row in enumerate(_transpose_ir(builder, rows)):
+        i = builder.add(ij[0], ir.Constant(ij[0].type, a))
+        pointer, align = _pointer(context, builder, types_[0], arrays[0], (i, ij[1]))
+        builder.store(row, pointer, align=align)
+    return context.get_dummy_value()
+
+
 @intrinsic
-def _splat(typingctx: Any, like: Any, scalar: Any) -> Any:
-    signature = like(like, scalar)
+def transpose(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, t: Any, k: Any) -> Any:
+    """Write ``dst[i + a, j + b] = src[t, k + b, a]`` for a, b below LANES; dst is 2-D, src 3-D."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = context.cast(builder, args[1], signature.args[1], signature.args[0].dtype)
-        return _splat_ir(builder, value, args[0].type)
+        kl = [(args[4], builder.add(args[5], ir.Constant(args[5].type, b))) for b in range(LANES)]
+        types_ = (signature.args[0], signature.args[3])
+        return _move_transposed(
+            context, builder, types_, (args[0], args[3]), (args[1], args[2]), kl
+        )
 
-    return signature, codegen
+    n = types.intp
+    return types.void(dst, n, n, src, n, n), codegen
 
 
-def _binary(instruction: str) -> Any:
-    @intrinsic
-    def operation(typingctx: Any, a: Any, b: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(args[0], args[1], flags=_FLAGS)
+@intrinsic
+def transpose_rows(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, rows: Any, q: Any) -> Any:
+    """Write ``dst[i + a, j + b] = src[rows[b], q + a]`` for a, b below LANES."""
 
-        return a(a, b), codegen
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows_type = signature.args[4]
+        struct = context.make_array(rows_type)(context, builder, args[4])
+        kl = []
+        for b in range(LANES):
+            index = [ir.Constant(args[1].type, b)]
+            pointer = cgutils.get_item_pointer(
+                context, builder, rows_type, struct, index, wraparound=False
+            )
+            kl.append((builder.load(pointer), args[5]))
+        types_ = (signature.args[0], signature.args[3])
+        return _move_transposed(
+            context, builder, types_, (args[0], args[3]), (args[1], args[2]), kl
+        )
 
-    return operation
+    n = types.intp
+    return types.void(dst, n, n, src, rows, n), codegen
+
+
+@intrinsic
+def lookup(typingctx: Any, table: Any, codes: Any, t: Any) -> Any:
+    """Return ``table[codes[t, :]]`` for a table of LANES entries, held as lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index = (args[2], ir.Constant(args[2].type, 0))
+        pointer, _ = _pointer(context, builder, signature.args[1], args[1], index)
+        wide = ir.VectorType(ir.IntType(32), LANES)
+        index = builder.zext(builder.load(pointer, align=1), wide)
+        out = ir.Constant(args[0].type, ir.Undefined)
+        for lane in range(LANES):  # LLVM makes one permutation of this where the processor has one
+            at = ir.Constant(ir.IntType(32), lane)
+            value = builder.extract_element(args[0], builder.extract_element(index, at))
+            out = builder.insert_element(out, value, at)
+        return out
+
+    return table(table, codes, types.intp), codegen
 
 
 def _install_operator(symbol: Any, instruction: str) -> None:
-    operation = _binary(instruction)
+    """Teach Numba an operator between lanes, and between lanes and a number."""
 
-    @overload(symbol)
-    def implement(a, b):
-        if isinstance(a, LanesType) and isinstance(b, LanesType):
-            return lambda a, b: operation(a, b)
-        if isinstance(a, LanesType) and isinstance(b, types.Number):
-            return lambda a, b: operation(a, _splat(a, b))
-        if isinstance(a, types.Number) and isinstance(b, LanesType):
-            return lambda a, b: operation(_splat(b, a), b)
-        return None
+    class _Signature(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            lanes = [a for a in args if isinstance(a, LanesType)]
+            others = [a for a in args if not isinstance(a, LanesType | types.Number)]
+            return signature(lanes[0], *args) if lanes and not others else None
+
+    infer_global(symbol)(_Signature)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = context.get_value_type(sig.return_type)
+        values = [
+            value
+            if isinstance(kind, LanesType)
+            else _splat_ir(
+                builder, context.cast(builder, value, kind, sig.return_type.dtype), lanes
+            )
+            for value, kind in zip(args, sig.args, strict=True)
+        ]
+        return getattr(builder, instruction)(*values, flags=_FLAGS)
+
+    for kinds in [(LanesType, LanesType), (LanesType, types.Number), (types.Number, LanesType)]:
+        lower_builtin(symbol, *kinds)(lower)
 
 
 for _symbol, _instruction in [
@@ -134,9 +242,10 @@ def _clip(typingctx: Any, x: Any, bound: Any) -> Any:
         high = context.cast(builder, args[1], signature.args[1], signature.args[0].dtype)
         high = _splat_ir(builder, high, x.type)
         low = builder.fsub(ir.Constant(x.type, [-0.0] * LANES), high)
-        # Ordered comparisons are false for NaN, which therefore stays.
-        x = builder.select(builder.fcmp_ordered("<", x, low), low, x)
-        return builder.select(builder.fcmp_ordered(">", x, high), high, x)
+        # Ordered comparisons are false for NaN, which therefore stays. The bound stands first: that
+        # is the order of the processor's own min and max.
+        x = builder.select(builder.fcmp_ordered("<", high, x), high, x)
+        return builder.select(builder.fcmp_ordered(">", low, x), low, x)
 
     return x(x, bound), codegen
 
@@ -191,19 +300,19 @@ def sigmoid(x):
 
 def _rational_tanh(x):
     # The 13/6 rational function of Eigen's and XLA's float32 tanh, |x| clipped where it is 1 when
-    # its steps are fused multiply-adds (unfused: 7.90531110763549805, and an error of 4e-7).
-    x = _clip(x, 7.99881172180175781)
+    # its steps are fused multiply-adds. The terms are paired (Estrin): a recurrence waits for this
+    # chain of operations in every step.
+    x = _clip(x, 8.071078)
     s = x * x
-    p = s * -2.76076847742355e-16 + 2.00018790482477e-13
-    p = s * p + -8.60467152213735e-11
-    p = s * p + 5.12229709037114e-08
-    p = s * p + 1.48572235717979e-05
-    p = s * p + 6.37261928875436e-04
-    p = s * p + 4.89352455891786e-03
-    q = s * 1.19825839466702e-06 + 1.18534705686654e-04
-    q = s * q + 2.26843463243900e-03
-    q = s * q + 4.89352518554385e-03
-    return x * p / q
+    s2 = s * s
+    p0 = s * 6.37261928875436e-04 + 4.89352455891786e-03
+    p2 = s * 5.12229709037114e-08 + 1.48572235717979e-05
+    p4 = s * 2.00018790482477e-13 + -8.60467152213735e-11
+    q0 = s * 2.26843463243900e-03 + 4.89352518554385e-03
+    q2 = s * 1.19825839466702e-06 + 1.18534705686654e-04
+    p4 = s2 * -2.76076847742355e-16 + p4
+    p2 = s2 * p4 + p2
+    return x * (s2 * p2 + p0) / (s2 * q2 + q0)
 
 
 @overload(tanh)

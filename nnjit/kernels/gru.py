@@ -7,8 +7,8 @@
 import numpy as np
 
 from ._jit import jit
-from ._lanes import LANES, load, sigmoid, store, tanh, zeros
-from .product import add_outer, add_product
+from ._lanes import LANES, load, sigmoid, store, tanh
+from .product import add_outer, add_product, set_product
 
 
 @jit
@@ -72,8 +72,7 @@ def gru_backward(a, V, h, dh, carry, dV):
             store(carry, 0, j, d * z)
             store(a, t, j, d * (old - g) * z * (1.0 - z))
             store(dg, 0, j, d * (1.0 - z) * (1.0 - g * g))
-            store(dm, 0, j, zeros(h))
-        add_product(dm, 0, 0, candidate, dg, 0)
+        set_product(dm, 0, 0, candidate, dg, 0)
         for j in range(H):
             r, old, d = load(a, t, H + j), load(h, t, j), load(dm, 0, j)
             store(m, t, j, r * old)

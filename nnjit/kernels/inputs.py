@@ -5,30 +5,49 @@ Codes look rows of U up, signals are multiplied by U; the cells never see the di
 D = V levels for codes.
 """
 
+import numpy as np
+
 from ._jit import jit
-from ._lanes import LANES, store, zeros
-from .product import add_outer, add_product, add_sum
+from ._lanes import HAS_PERMUTE, LANES, load, lookup, store, transpose, zeros
+from .product import add_outer, add_product, add_sum, set_product
+
+
+def table_of(U, b):
+    """Return the table that `project_codes` reads: ``(U + b).T``, at least LANES levels wide."""
+    table = np.zeros((1, U.shape[1], max(LANES, U.shape[0])), U.dtype)
+    table[0, :, : U.shape[0]] = (U + b).T
+    return table
 
 
 @jit
-def project_codes(a, codes, U, b):
-    """Write ``a[t, j] = U[codes[t], j] + b[j]``; codes are (T, LANES), below V."""
-    table = (U + b).T.copy()
-    for t in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            for n in range(LANES):
-                a[t, j, n] = table[j, codes[t, n]]
+def project_codes(a, codes, table):
+    """Write ``a[t, j] = table[0, j, codes[t]]``; codes are (T, LANES), below V."""
+    T, G, V = a.shape[0], a.shape[1], table.shape[2]
+    if HAS_PERMUTE and V == LANES:
+        for t in range(T):
+            for j in range(G):
+                store(a, t, j, lookup(load(table, 0, j), codes, t))
+    else:
+        for t in range(T):
+            for j in range(G):
+                for n in range(LANES):
+                    a[t, j, n] = table[0, j, codes[t, n]]
 
 
 @jit
-def project_codes_backward(da, codes, U, dU, db, dx):
-    """Add the gradients of U and b that follow from ``da``; codes have none, dx is not touched."""
-    table = dU.T.copy()
-    for t in range(da.shape[0] - 1, -1, -1):
-        for j in range(da.shape[1]):
+def project_codes_backward(da, codes, dU, db):
+    """Add the gradients of U and b that follow from ``da``."""
+    T, G = da.shape[0], da.shape[1]
+    wide = G - G % LANES
+    rows = np.empty((LANES, LANES), da.dtype)
+    for t in range(T - 1, -1, -1):
+        for j in range(0, wide, LANES):
+            transpose(rows, 0, 0, da, t, j)
             for n in range(LANES):
-                table[j, codes[t, n]] += da[t, j, n]
-    dU[:] = table.T
+                store(dU, codes[t, n], j, load(dU, codes[t, n], j) + load(rows, n, 0))
+        for j in range(wide, G):
+            for n in range(LANES):
+                dU[codes[t, n], j] += da[t, j, n]
     add_sum(db, da, 0)
 
 
@@ -44,11 +63,13 @@ def project_signal(a, x, U, b):
 
 @jit
 def project_signal_backward(da, x, U, dU, db, dx):
-    """Add the gradients of U and b that follow from ``da``, and write that of x."""
-    transposed = U.T[:, :]
-    for t in range(da.shape[0]):
-        for d in range(dx.shape[1]):
-            store(dx, t, d, zeros(dx))
-        add_product(dx, t, 0, transposed, da, t)
+    """Add the gradients of U and b that follow from ``da``, and write that of x.
+
+    An empty dx, (T, 0, LANES), is not asked for: nothing with parameters lies before this layer.
+    """
+    if dx.shape[1]:
+        transposed = U.T[:, :]
+        for t in range(da.shape[0]):
+            set_product(dx, t, 0, transposed, da, t)
     add_outer(dU[:, :], x, da, 0)
     add_sum(db, da, 0)

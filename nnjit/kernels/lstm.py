@@ -5,8 +5,8 @@
 """
 
 from ._jit import jit
-from ._lanes import load, sigmoid, store, tanh, zeros
-from .product import add_outer, add_product
+from ._lanes import load, sigmoid, store, tanh
+from .product import add_outer, add_product, set_product
 
 
 @jit
@@ -71,6 +71,5 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, dV):
             store(a, t, 2 * H + j, d * y * o * (1.0 - o))
             store(a, t, 3 * H + j, dc * i * (1.0 - g * g))
             store(carry_c, 0, j, dc * f)
-            store(carry, 0, j, zeros(h))
-        add_product(carry, 0, 0, transposed, a, t)
+        set_product(carry, 0, 0, transposed, a, t)
     add_outer(dV[:, :], h, a, 0)

@@ -1,8 +1,8 @@
 """Elman RNN: ``h = tanh(x U + h' V + b)`` (Elman 1990)."""
 
 from ._jit import jit
-from ._lanes import load, store, tanh, zeros
-from .product import add_outer, add_product
+from ._lanes import load, store, tanh
+from .product import add_outer, add_product, set_product
 
 GATES = 1
 
@@ -54,6 +54,5 @@ def rnn_backward(a, V, h, dh, carry, dV):
                 d = d + load(dh, t - first, j)
             y = load(h, t + 1, j)
             store(a, t, j, d * (1.0 - y * y))
-            store(carry, 0, j, zeros(h))
-        add_product(carry, 0, 0, transposed, a, t)
+        set_product(carry, 0, 0, transposed, a, t)
     add_outer(dV[:, :], h, a, 0)

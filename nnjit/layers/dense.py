@@ -8,14 +8,14 @@ import numpy as np
 from .. import activations, initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
-from ..kernels.dense import add_rows, scatter_rows
+from ..kernels.dense import add_rows, dense_backward, dense_forward, scatter_rows
 from ..threads import for_each
 from .base import Array, Gradients, Layer
 from .spec import FlatCodes, Spec, Vector
 
 # Long sums are cut into this many parts, each of which a thread can take. The number is fixed, and
 # the parts are added in order, so the bits do not depend on the threads.
-_PARTS = 8
+_PARTS = 4
 _LONG = 1024
 
 
@@ -25,6 +25,11 @@ def _parts(n: int) -> list[slice]:
         return [slice(0, n)]
     edges = np.linspace(0, n, _PARTS + 1).astype(int)
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _units_as_lanes(x: Array) -> Array:
+    """View (..., units) as (units / LANES, rows, LANES)."""
+    return x.reshape(-1, x.shape[-1] // LANES, LANES).transpose(1, 0, 2)
 
 
 @final
@@ -121,13 +126,14 @@ class Dense(Layer):
         sums = np.zeros((len(parts), len(x), self.units, LANES), W.dtype)
 
         def run(p: int) -> None:
-            if self._levels:
-                for i, codes in enumerate(x):
-                    rows = np.zeros((LANES, self.units), W.dtype)
-                    add_rows(rows, codes, W, self._levels, parts[p].start, parts[p].stop)
-                    sums[p, i] = rows.T
-            else:
-                np.matmul(W[parts[p]].T, x[:, parts[p]], out=sums[p])
+            begin, end = parts[p].start, parts[p].stop
+            if not self._levels:
+                dense_forward(sums[p], W, x, begin, end)
+                return
+            for i, codes in enumerate(x):
+                rows = np.zeros((LANES, self.units), W.dtype)
+                add_rows(rows, codes, W, self._levels, begin, end)
+                sums[p, i] = rows.T
 
         for_each(run, len(parts))
         return sums.sum(axis=0) + b[:, None]
@@ -139,14 +145,16 @@ class Dense(Layer):
         if self._levels:
             rows = np.ascontiguousarray(dz.transpose(0, 2, 1))
             return None, {"W": RowGradient(x, rows, self._levels), "b": db}
-        parts = _parts(x.shape[1])
+        if self.units % LANES:
+            dW = np.matmul(x, dz.transpose(0, 2, 1)).sum(axis=0)
+            return np.matmul(W, dz), {"W": dW, "b": db}
         dx, dW = np.empty(x.shape, W.dtype), np.empty(W.shape, W.dtype)
+        turned = np.ascontiguousarray(_units_as_lanes(dz.transpose(0, 2, 1)))
+        columns = _units_as_lanes(dW)
+        parts = _parts(x.shape[1])
 
         def run(p: int) -> None:
-            np.matmul(W[parts[p]], dz, out=dx[:, parts[p]])
-            np.matmul(x[0, parts[p]], dz[0].T, out=dW[parts[p]])
-            for i in range(1, len(x)):
-                dW[parts[p]] += x[i, parts[p]] @ dz[i].T
+            dense_backward(dz, turned, W, x, dx, columns, parts[p].start, parts[p].stop)
 
         for_each(run, len(parts))
         return dx, {"W": dW, "b": db}

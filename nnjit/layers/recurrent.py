@@ -12,8 +12,9 @@ from ..kernels.inputs import (
     project_codes_backward,
     project_signal,
     project_signal_backward,
+    table_of,
 )
-from ..kernels.product import SPAN
+from ..kernels.product import GRAIN
 from ..threads import for_each
 from .base import Array, Gradients, Layer
 from .cells import Cell
@@ -148,8 +149,10 @@ class Recurrent(Layer):
     def _run_piece(self, x: Array, work: dict[str, Array], states: Array) -> None:
         for name, state in zip(self.cell.states, states, strict=True):
             work[name][0] = state
-        project = project_codes if self._codes else project_signal
-        project(work["a"], x, self.params["U"], self.params["b"])
+        if self._codes:
+            project_codes(work["a"], x, table_of(self.params["U"], self.params["b"]))
+        else:
+            project_signal(work["a"], x, self.params["U"], self.params["b"])
         self.cell.forward(work["a"], *self._weights(), *self._cell_arrays(work))
 
     def _run_piece_backward(
@@ -165,8 +168,10 @@ class Recurrent(Layer):
         self.cell.backward(
             work["a"], *self._weights(), *self._cell_arrays(work), dh, *carries, *weight_grads
         )
-        project_backward = project_codes_backward if self._codes else project_signal_backward
-        project_backward(work["a"], x, self.params["U"], grads["U"], grads["b"], dx)
+        if self._codes:
+            project_codes_backward(work["a"], x, grads["U"], grads["b"])
+        else:
+            project_signal_backward(work["a"], x, self.params["U"], grads["U"], grads["b"], dx)
 
     def _weights(self) -> list[Array]:
         return [self.params[name] for name in self.cell.weights]
@@ -214,12 +219,12 @@ class Recurrent(Layer):
         return self.checkpoint != "off"
 
     def _pieces(self, tiles: int, T: int) -> list[tuple[int, int]]:
-        """Cut time at multiples of SPAN, which leaves the bits as they are (see `product`)."""
+        """Cut time at multiples of GRAIN, which leaves the bits as they are (see `product`)."""
         if isinstance(self.checkpoint, int):
             wanted = self.checkpoint
         else:
             wanted = _PIECE_BYTES // self._step_bytes()
             if self._recomputes(tiles, T):
                 wanted = max(wanted, round(T**0.5))
-        steps = max(1, round(wanted / SPAN)) * SPAN
+        steps = max(1, round(wanted / GRAIN)) * GRAIN
         return [(begin, min(begin + steps, T)) for begin in range(0, T, steps)]

@@ -1,0 +1,1 @@
+"""nnjit against PyTorch and JAX, side by side in one run."""

@@ -1,0 +1,49 @@
+"""Results as a Markdown table and as a plot."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+PEERS = ("torch", "jax")
+NAMES = {"torch": "PyTorch", "jax": "JAX"}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """One row for each task: times, and how many times faster nnjit is than each peer."""
+    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    peers = [p for p in PEERS if any(p in row for row in result["rows"])]
+    head = [
+        "task",
+        "nnjit ms",
+        *(f"{NAMES[p]} ms" for p in peers),
+        *(f"x {NAMES[p]}" for p in peers),
+    ]
+    lines = [about, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for row in result["rows"]:
+        times = [f"{row[side]['best'] * 1e3:.3f}" for side in ("nnjit", *peers) if side in row]
+        ratios = [_ratio(row["speedup"][p]) for p in peers]
+        lines.append(f"| {' | '.join([row['task'], *times, *ratios])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ratio(value: float) -> str:
+    text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    return f"**{text}** (slower)" if value < 1 else text
+
+
+def plot(result: dict[str, Any]) -> Figure:
+    """Speed-up over the faster peer for each task, on a logarithmic axis."""
+    rows = [row for row in result["rows"] if "speedup" in row]
+    figure = Figure(figsize=(9, 1 + 0.19 * len(rows)), layout="tight")
+    axis = figure.subplots()
+    for i, row in enumerate(rows):
+        worst = min(row["speedup"].values())
+        axis.barh(i, worst, color="#4c72b0" if worst >= 2 else "#c44e52")
+    axis.set_yticks(range(len(rows)), [row["task"] for row in rows], fontsize=7)
+    axis.set_xscale("log")
+    axis.axvline(1, color="black", linewidth=1)
+    axis.axvline(2, color="0.6", linestyle=":", linewidth=1)
+    axis.invert_yaxis()
+    axis.margins(y=0.005)
+    axis.set_xlabel("times faster than the faster of the peers")
+    return figure
