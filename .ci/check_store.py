@@ -28,7 +28,9 @@ def main(root: Path) -> None:
     figures = {Path(f.path).name for f in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == FIGURES, figures
     model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
-    print(f"the store is complete: {len(metrics)} metrics, {len(tags)} tags, model {model.metadata}")
+    print(
+        f"the store is complete: {len(metrics)} metrics, {len(tags)} tags, model {model.metadata}"
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import persistence
 from .datasets import DataSplits, Encoding, encode_file
 from .errors import ModelFileError, NnjitError
+from .layers import Codes
 from .model import Sequential
 
 
@@ -94,6 +95,10 @@ class Classifier:
         try:
             encoding = Encoding.from_dict(extra["encoding"])
             classes = tuple(str(name) for name in extra["classes"])
-            return cls(model, encoding, classes, int(extra["positive"]))
+            positive = int(extra["positive"])
+            fits = model.inputs == Codes(encoding.n_steps, encoding.levels)
+            if not fits or len(classes) != max(2, model.head.units) or positive >= len(classes):
+                raise ModelFileError("its encoding or its classes do not fit the model")
         except (KeyError, TypeError, ValueError, NnjitError) as error:
             raise ModelFileError(f"{path} is damaged or altered: {error}") from None
+        return cls(model, encoding, classes, positive)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import NnjitError
 
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -46,9 +47,9 @@ def _explain(error: BaseException) -> str | None:
     """Return one line for errors of a full disk and of the configuration; None for the rest."""
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if full or "disk is full" in str(error) or "No space left" in str(error):
-        return (
-            "the disk is full: free some space, or choose another folder with tracking.root=FOLDER"
-        )
+        return "the disk is full: free some space, or start in a folder on another disk"
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
+        return f"cannot write {error.filename} ({error.strerror}): start in another folder"
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -62,9 +63,12 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
         keys = [str(key) for key in cause.parent_node]
         if cause.key is not None and str(cause.key) not in keys:
-            return f"{cause.full_key} does not exist: {choose(str(cause.key), keys)}"
+            remedy = choose(str(cause.key), keys) if keys else f"+{cause.full_key}=VALUE adds it"
+            return f"{cause.full_key} does not exist: {remedy}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write KEY=VALUE, with quotes around odd values"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return "a group takes the name of one of its choices: write GROUP=CHOICE; see --help"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return first_line(error)
     return None

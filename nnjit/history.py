@@ -53,5 +53,6 @@ class History:
     @property
     def best(self) -> Epoch:
         """The epoch that is best by ``monitor``."""
-        sign = -1 if self.monitor.endswith("/loss") else 1
-        return max(self.epochs, key=lambda epoch: sign * epoch.flat()[self.monitor])
+        name, _, metric = self.monitor.partition("/")
+        sign = -1 if metric == "loss" else 1
+        return max(self.epochs, key=lambda epoch: sign * epoch.sets[name].values[metric])

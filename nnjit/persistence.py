@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import pickletools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelFileError, NnjitError
+from .errors import ModelFileError
 from .model import Sequential
 
 FORMAT = "nnjit model"
 VERSION = 1
 MAX_BYTES = 1 << 31
 _DTYPES = ("<f4", "<f8")
+# Each makes a table as large as the number beside it; the files of nnjit use MEMOIZE.
+_BOMBS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def write(path: str | Path, model: Sequential, extra: dict[str, Any]) -> None:
@@ -67,7 +70,11 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ModelFileError(f"{path} has {size:,} bytes: more than any model of nnjit")
-        document = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        content = path.read_bytes()
+        for opcode, _, _ in pickletools.genops(content):
+            if opcode.name in _BOMBS:
+                raise ModelFileError(f"it asks for {opcode.name}, as no model file of nnjit does")
+        document = _PlainUnpickler(io.BytesIO(content)).load()
     except ModelFileError as error:
         raise ModelFileError(f"{path} is refused: {error}") from None
     except OSError as error:
@@ -82,14 +89,14 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
             "use the version that wrote it"
         )
     try:
-        content = {key: document[key] for key in ("config", "weights", "extra")}
-        if document["digest"] != _digest(content):
+        parts = {key: document[key] for key in ("config", "weights", "extra")}
+        if document["digest"] != _digest(parts):
             raise ModelFileError("its content does not match its digest")
-        model = Sequential.from_config(content["config"])
-        _fill(model, content["weights"])
-    except (NnjitError, KeyError, TypeError, ValueError, AttributeError) as error:
+        model = Sequential.from_config(parts["config"])
+        _fill(model, parts["weights"])
+    except Exception as error:  # whatever the values lead to, sizes that no memory holds included
         raise ModelFileError(f"{path} is damaged or altered: {error}") from None
-    return model, content["extra"]
+    return model, parts["extra"]
 
 
 class _PlainUnpickler(pickle.Unpickler):

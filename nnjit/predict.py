@@ -47,13 +47,15 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key == "audio" and equals:
-            audio.append(value)
+            audio += [value] * bool(value)
         elif key in _KEYS and equals:
             options[key] = value
         elif Path(argument).exists() or not equals:
             audio.append(argument)
         else:
             raise ConfigError(f"{key} does not exist: {choose(key, _KEYS)}")
+    if "run" in options and "model" in options:
+        raise ConfigError("two models: give either run= or model=")
     if not audio:
         raise ConfigError("there is nothing to judge: add audio=FILE_OR_FOLDER")
     return options, audio
@@ -94,8 +96,8 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
         prediction = classifier.predict_file(path)
     except DataError as error:
         if not skip:
-            raise DataError(f"{path} {error}") from None
-        warnings.warn(f"{path} {error}", SkippedFileWarning, stacklevel=2)
+            raise
+        warnings.warn(str(error), SkippedFileWarning, stacklevel=2)
         return False
     names = list(classifier.classes)
     width = max(map(len, prediction.ids))

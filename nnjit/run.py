@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> float:
         tracker.start(info, data)
         history = trainer.fit(model, data, [display, tracker])
         display.close()
-        out.print(terminal.epoch_table(history, info.name))
+        out.print(terminal.epoch_table(history, info.name, out.width))
         out.print(_verdict(history, data))
         for line in tracker.finish(history, data, _classifier(model, data)):
             out.print(line, soft_wrap=True)

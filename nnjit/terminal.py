@@ -91,34 +91,62 @@ def seconds(value: float) -> str:
         return "?"
     if value < 10:
         return f"{value:.2f} s"
-    if value < 60:
+    if value < 59.5:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def epoch_table(history: History, name: str) -> Table:
+def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table:
     """Return the table of a run: a row for each epoch, for each set its metrics.
 
-    Of a long run only some rows are shown, the best (marked *) and the last among them.
+    Where that is wider than ``width`` characters, each set has rows of its own. Of a long run only
+    some epochs are shown, the best (marked *) and the last among them.
     """
+    table = _wide_table(history, name)
+    wide = Console(width=10 * _PLAIN_WIDTH).measure(table).maximum
+    return table if wide <= width else _narrow_table(history, name)
+
+
+def _empty_table(history: History, name: str) -> tuple[Table, list[str]]:
+    """Return a table with columns for the epoch and the rates, and the layers of the rates."""
     table = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("\nepoch", justify="right")
     layers = _distinct_rates(history)
     for layer in layers:
         table.add_column(f"rate\n{layer}", justify="right")
+    return table, layers
+
+
+def _wide_table(history: History, name: str) -> Table:
+    table, layers = _empty_table(history, name)
     sets = list(history.final.sets)
     for metric in _COLUMNS:
         for i, set_name in enumerate(sets):
             table.add_column(f"{metric if i == 0 else ''}\n{set_name}", justify="right")
     for epoch in _some(history):
-        mark = "*" if epoch is history.best else ""
-        cells = [f"{mark}{epoch.epoch}", *(f"{epoch.rates[layer]:.2e}" for layer in layers)]
-        for metric in _COLUMNS:
-            cells += [_cell(epoch, set_name, metric) for set_name in sets]
-        table.add_row(*cells)
+        cells = [_cell(epoch, set_name, metric) for metric in _COLUMNS for set_name in sets]
+        table.add_row(*_start(history, epoch, layers), *cells)
     return table
+
+
+def _narrow_table(history: History, name: str) -> Table:
+    table, layers = _empty_table(history, name)
+    table.add_column("\nset")
+    for metric in _COLUMNS:
+        table.add_column(f"\n{metric}", justify="right")
+    for epoch in _some(history):
+        start = _start(history, epoch, layers)
+        for set_name in epoch.sets:
+            table.add_row(*start, set_name, *(_cell(epoch, set_name, m) for m in _COLUMNS))
+            start = [""] * len(start)
+    return table
+
+
+def _start(history: History, epoch: Epoch, layers: list[str]) -> list[str]:
+    mark = "*" if epoch is history.best else ""
+    return [f"{mark}{epoch.epoch}", *(f"{epoch.rates[layer]:.2e}" for layer in layers)]
 
 
 def _cell(epoch: Epoch, set_name: str, metric: str) -> str:
@@ -139,5 +167,5 @@ def _distinct_rates(history: History) -> list[str]:
 
 def _some(history: History) -> list[Epoch]:
     epochs = history.epochs
-    step = -(-len(epochs) // _MAX_ROWS)
-    return [e for e in epochs if e.epoch % step == 0 or e is history.best or e is history.final]
+    step, kept = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.final.epoch)
+    return [e for e in epochs if e.epoch % step == 0 or e.epoch in kept]

@@ -1,7 +1,9 @@
 """The record of runs. This module alone knows MLflow, and imports it when a run is tracked."""
 
+import errno
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,7 @@ from .threads import get_threads
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
 _MAX_PARAM = 500
+_SPARE = 1 << 20  # bytes that stay free beside a model, for the store
 _PACKAGES = ("numpy", "numba", "scipy", "soundfile", "soxr", "hydra-core", "mlflow")
 
 
@@ -209,6 +212,7 @@ class MlflowTracker(Tracker):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pkl"
             classifier.save(path)
+            self._check_space(path.stat().st_size)
             with warnings.catch_warnings(), mlflow.start_run(run_id=self.run_id):
                 # An input example would be run through a second copy of the model: 3 s for a hint.
                 warnings.filterwarnings("ignore", ".*input example.*")
@@ -220,15 +224,23 @@ class MlflowTracker(Tracker):
                     pip_requirements=[f"nnjit=={__version__}", f"mlflow=={version('mlflow')}"],
                 )
 
+    def _check_space(self, size: int) -> None:
+        """Refuse a file that would fill the disk, while the store can still take note of it."""
+        local = self.uri == store_uri(self.root)
+        if local and shutil.disk_usage(self.root).free < size + _SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
+
     def _directions(self) -> list[str]:
         local = self.uri == store_uri(self.root)
-        server = "http://127.0.0.1:5000"
+        remote = self.uri.startswith(("http://", "https://"))
+        server = self.uri.rstrip("/") if remote else "http://127.0.0.1:5000"
         link = f"{server}/#/experiments/{self._experiment}/runs/{self.run_id}"
+        start = f"mlflow ui --backend-store-uri {self.uri} --workers 1, then "
         here = "" if self.root == Path("runs").resolve() else f" root={_shell(self.root)}"
         where = here if local else f" uri={self.uri}"
         return [
             f"run      {self.run_id} in {self.uri}",
-            f"open     mlflow ui --backend-store-uri {self.uri} --workers 1, then {link}",
+            f"open     {'' if remote else start}{link}",
             f"predict  python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{where}",
         ]
 
@@ -255,6 +267,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are raised as well
     try:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -345,8 +358,9 @@ def _headline(epoch: Epoch) -> dict[str, float]:
 
 
 def metric_key(name: str) -> str:
-    """Return a name that MLflow takes: letters, digits and ``_-. :/``."""
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
+    """Return a name that MLflow takes: letters, digits and ``_-. :/``, a path without detours."""
+    kept = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
+    return "/".join(part for part in kept.split("/") if part not in ("", ".", ".."))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Trainer:
         Raises
         ------
         DivergedError
-            When the loss of a batch is NaN or infinite.
+            When the loss of a batch or a set is NaN or infinite.
         ConfigError, DataError, ShapeError
             Where settings, data and model do not go together.
         """
@@ -129,11 +129,13 @@ class Trainer:
             began = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
                 self._train_epoch(progress, sets["train"], callbacks)
-            seconds = time.perf_counter() - began
-            evaluations = {
-                name: self.evaluate(model, x, labels, n_classes, positive, classes)
-                for name, (x, labels) in sets.items()
-            }
+                seconds = time.perf_counter() - began
+                evaluations = {
+                    name: self.evaluate(model, x, labels, n_classes, positive, classes)
+                    for name, (x, labels) in sets.items()
+                }
+            for name, evaluation in evaluations.items():
+                self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
             rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
             history.epochs.append(Epoch(epoch, rates, evaluations, seconds))
             if self.restore_best and history.best is history.final:
@@ -198,6 +200,8 @@ class Trainer:
         else:
             if "train" not in data:
                 raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
+            for name, (x, labels) in data.items():
+                _check_labels(name, np.asarray(labels), len(x))
             arrays, inputs = data, None
             n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
         if model.inputs is None:
@@ -235,12 +239,7 @@ class Trainer:
             logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
             values, dz = self.loss(logits, model.activation, targets[rows])
             loss = float(values.mean())
-            if not np.isfinite(loss):
-                raise DivergedError(
-                    f"the loss became {loss} in epoch {epoch}, batch {batch}: lower "
-                    f"optimizer.learning_rate={self.optimizer.learning_rate}, "
-                    "or set optimizer.clip_norm"
-                )
+            self._check_finite(loss, f"epoch {epoch}, batch {batch}")
             if self.reduction == "mean":
                 dz /= len(rows)
             self.optimizer.step(model.params, model.backward(dz, caches), epoch)
@@ -248,6 +247,14 @@ class Trainer:
             progress.mark_batch(batch, loss, float(correct.mean()))
             for callback in callbacks:
                 callback.on_batch_end(progress)
+
+    def _check_finite(self, loss: float, where: str) -> None:
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in {where}: lower "
+                f"optimizer.learning_rate={self.optimizer.learning_rate}, "
+                "or set optimizer.clip_norm"
+            )
 
     def _monitor(self, sets: Mapping[str, Any]) -> str:
         name, _, metric = self.monitor.rpartition("/")
@@ -259,3 +266,11 @@ def _roles(data: DataSplits | Arrays) -> tuple[int, tuple[str, ...]]:
     if isinstance(data, DataSplits):
         return data.positive, data.classes
     return 1, ()
+
+
+def _check_labels(name: str, labels: Array, n: int) -> None:
+    if labels.shape != (n,) or labels.dtype.kind not in "iu" or (n and labels.min() < 0):
+        raise DataError(
+            f"the labels of set '{name}' must be {n} whole numbers from 0 on, "
+            f"got {labels.dtype} {labels.shape}"
+        )

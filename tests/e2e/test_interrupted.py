@@ -1,0 +1,74 @@
+import os
+import signal
+import subprocess
+
+import pytest
+from commands import RUN, SMALL, python, refused, runs, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_closes_the_run(number, tmp_path):
+    process = start(*RUN, *SMALL, "trainer.epochs=1000000", cwd=tmp_path)
+    for line in process.stdout:
+        if line.startswith("epoch 20/"):
+            break
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "nnjit: interrupted\n"
+    (run,) = runs(tmp_path)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["nnjit.failure"]
+    assert run.data.metrics["train/loss"] > 0
+
+
+def test_divergence_is_recorded(tmp_path):
+    error = refused(python(*RUN, *SMALL, "optimizer.learning_rate=1e38", cwd=tmp_path))
+    assert "epoch 0" in error
+    assert "lower optimizer.learning_rate" in error
+    (run,) = runs(tmp_path)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["nnjit.failure"].startswith("DivergedError: the loss became")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of a given size as the folder runs."""
+    mounted = []
+
+    def mount(size):
+        place = tmp_path / "runs"
+        place.mkdir()
+        options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if os.geteuid() or subprocess.run(options, capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs root")
+        mounted.append(place)
+        return tmp_path
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "more"),
+    [("16k", []), ("300k", []), ("5m", ["model.layers.0.hidden_size=200"])],
+    ids=["at once", "the store", "the model"],
+)
+def test_full_disk(size, more, small_disk):
+    place = small_disk(size)
+    error = refused(python(*RUN, *SMALL, *more, cwd=place))
+    assert "disk is full" in error
+    if more:  # the model, of 10 MB, came last: the rest is on record
+        (run,) = runs(place)
+        assert run.info.status == "FAILED"
+        assert "final/val_accuracy" in run.data.metrics
+
+
+def test_full_disk_without_a_store(small_disk):
+    place = small_disk("1m")
+    more = ("tracking=none", "model.layers.0.hidden_size=200")
+    assert "disk is full" in refused(python(*RUN, *SMALL, *more, cwd=place))
+    assert not list((place / "runs").rglob("*model.pkl*"))

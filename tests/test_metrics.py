@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+
+from nnjit import metrics
+from nnjit.metrics import confusion_matrix, majority_baseline, scores, wilson_interval
+
+
+def naive_counts(labels, decisions, k):
+    """Count tp, fp, fn, tn of class k, clip by clip."""
+    tp = fp = fn = tn = 0
+    for label, decision in zip(labels, decisions, strict=True):
+        if label == k:
+            tp, fn = tp + (decision == k), fn + (decision != k)
+        else:
+            fp, tn = fp + (decision == k), tn + (decision != k)
+    return tp, fp, fn, tn
+
+
+def naive_scores(labels, decisions, k):
+    tp, fp, fn, tn = naive_counts(labels, decisions, k)
+    recall, precision = tp / (tp + fn), tp / (tp + fp)
+    return {
+        "recall": recall,
+        "precision": precision,
+        "f1": 2 * recall * precision / (recall + precision),
+        "specificity": tn / (tn + fp),
+        "npv": tn / (tn + fn),
+    }
+
+
+def drawn(n_classes, rng, n=200):
+    labels = rng.integers(0, n_classes, n)
+    decisions = np.where(rng.random(n) < 0.6, labels, rng.integers(0, n_classes, n))
+    return labels, decisions
+
+
+def test_confusion_matrix_has_labels_in_rows(rng):
+    labels, decisions = drawn(3, rng)
+    confusion = confusion_matrix(labels, decisions, 3)
+    for i in range(3):
+        for j in range(3):
+            assert confusion[i, j] == sum((labels == i) & (decisions == j))
+    assert confusion_matrix(np.array([0]), np.array([1]), 4).shape == (4, 4)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_two_classes_equal_naive_counts(positive, rng):
+    labels, decisions = drawn(2, rng)
+    found, undefined = scores(confusion_matrix(labels, decisions, 2), positive)
+    expected = {
+        "accuracy": np.mean(labels == decisions),
+        **naive_scores(labels, decisions, positive),
+    }
+    assert found == pytest.approx(expected)
+    assert undefined == []
+
+
+def test_three_classes_are_macro_averages_and_per_class(rng):
+    labels, decisions = drawn(3, rng)
+    classes = ("a", "b", "c")
+    found, undefined = scores(confusion_matrix(labels, decisions, 3), 1, classes)
+    each = {name: naive_scores(labels, decisions, k) for k, name in enumerate(classes)}
+    for metric in metrics.METRICS:
+        assert found[metric] == pytest.approx(np.mean([each[c][metric] for c in classes]))
+        for c in classes:
+            assert found[f"{metric}/{c}"] == pytest.approx(each[c][metric])
+    assert undefined == []
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_equal_sklearn(n_classes, rng):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    labels, decisions = drawn(n_classes, rng)
+    found, _ = scores(confusion_matrix(labels, decisions, n_classes))
+    average = "binary" if n_classes == 2 else "macro"
+    expected = sklearn.precision_recall_fscore_support(labels, decisions, average=average)[:3]
+    assert [found[m] for m in ("precision", "recall", "f1")] == pytest.approx(expected)
+    assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(labels, decisions))
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        ([[5, 0], [5, 0]], ["precision"]),  # 1 is never decided
+        ([[5, 5], [0, 0]], ["recall"]),  # 1 never occurs
+        ([[0, 5], [0, 5]], ["npv"]),
+        ([[0, 0], [5, 5]], ["specificity"]),
+        ([[9, 0], [0, 0]], ["recall", "precision", "f1"]),
+        ([[0, 0], [0, 0]], ["accuracy", *metrics.METRICS]),
+    ],
+)
+def test_zero_denominators_are_0_and_flagged(confusion, expected):
+    found, undefined = scores(np.array(confusion))
+    assert undefined == expected
+    assert all(found[name] == 0 for name in expected)
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_zero_denominator_of_one_class_of_three_is_flagged_by_name():
+    confusion = np.array([[4, 0, 0], [1, 3, 0], [0, 2, 0]])
+    found, undefined = scores(confusion, classes=("a", "b", "c"))
+    assert undefined == ["precision/c"]
+    assert found["precision"] == pytest.approx((4 / 5 + 3 / 5 + 0) / 3)
+
+
+def test_majority_baseline():
+    assert majority_baseline(np.array([1] * 71 + [0] * 100)) == 100 / 171
+    assert majority_baseline(np.array([2, 2, 0, 1])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_equals_published_values(right, n, low, high):
+    assert wilson_interval(right / n, n) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson_interval(1 - right / n, n)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)

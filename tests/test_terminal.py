@@ -1,0 +1,187 @@
+import io
+import math
+
+import pytest
+import toy
+from rich.console import Console
+
+from nnjit import terminal
+from nnjit.callbacks import Progress
+from nnjit.history import Epoch, Evaluation, History
+
+SHOW_CURSOR, HIDE_CURSOR, CLEAR_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
+
+
+def consoles(is_terminal, width=80):
+    """Return a console and what it writes to."""
+    file = io.StringIO()
+    return Console(file=file, force_terminal=is_terminal, width=width, highlight=False), file
+
+
+def history_of(n, sets=("train", "val", "test"), undefined=(), rates=None):
+    """Return a history of n epochs whose best is epoch n // 2."""
+    history = History(f"{sets[-1]}/accuracy")
+    for epoch in range(n):
+        accuracy = 0.9 if epoch == n // 2 else 0.5 + epoch / (10 * n)
+        values = {"accuracy": accuracy, "recall": 0.25, "precision": 0.125, "loss": 1 / (epoch + 1)}
+        evaluations = {name: Evaluation(values, list(undefined), None, None) for name in sets}
+        history.epochs.append(Epoch(epoch, rates or {"gru": 0.1, "dense": 0.1}, evaluations, 1.0))
+    return history
+
+
+def rendered(history, name="a run", width=200):
+    console, file = consoles(False, width)
+    console.print(terminal.epoch_table(history, name, width))
+    return file.getvalue()
+
+
+def train(out, **options):
+    display = terminal.ProgressDisplay(out)
+    toy.trainer(epochs=3, **options).fit(toy.model(), toy.data(), [display])
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    out, file = consoles(False, 200)
+    train(out)
+    lines = file.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    for line in lines:
+        assert "train accuracy 0." in line
+        assert "val accuracy 0." in line
+        assert "test accuracy 0." in line
+    assert "\x1b" not in file.getvalue()
+    assert "\r" not in file.getvalue()
+
+
+def test_live_line_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(terminal, "_REFRESH", 0.0)
+    out, file = consoles(True)
+    train(out)
+    text = file.getvalue()
+    for epoch in (1, 2, 3):
+        for batch in (1, 2, 3):
+            assert f"epoch {epoch}/3  batch {batch}/3  accuracy " in text
+    assert " gone, ? left" in text
+    assert "0.00 s left" in text
+    assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
+    assert text.rindex(CLEAR_LINE) > text.rindex("epoch 3/3")
+
+
+def test_live_line_is_not_redrawn_for_every_batch(monkeypatch):
+    monkeypatch.setattr(terminal, "_REFRESH", 1e9)
+    out, file = consoles(True)
+    display = terminal.ProgressDisplay(out)
+    display._shown = 1e12
+    toy.trainer().fit(toy.model(), toy.data(), [display])
+    assert "batch" not in file.getvalue()
+
+
+def test_the_terminal_is_given_back_after_an_error():
+    out, file = consoles(True)
+    display = terminal.ProgressDisplay(out)
+    display.on_train_begin(None)
+    display.close()
+    display.close()
+    assert file.getvalue().count(SHOW_CURSOR) == 1
+
+
+def test_live_line_tells_where_it_is(monkeypatch):
+    monkeypatch.setattr("time.perf_counter", lambda: 190.0)
+    progress = Progress(None, History("val/loss"), 4, 10, started=5.0)
+    progress.epoch, progress._warm = 1, 100.0
+    progress.mark_batch(4, 0.51234, 0.875)
+    # 90 s for the 14 batches after the first: 25 to go
+    assert terminal.live_line(progress) == (
+        "epoch 2/4  batch 5/10  accuracy 0.875  loss 0.5123  3:05 gone, 2:41 left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, "?"),
+        (0, "0.00 s"),
+        (0.424, "0.42 s"),
+        (9.994, "9.99 s"),
+        (12.3, "12 s"),
+        (59.4, "59 s"),
+        (59.9, "1:00"),
+        (185, "3:05"),
+        (3599.9, "1:00:00"),
+        (3723, "1:02:03"),
+        (100 * 3600, "100:00:00"),
+    ],
+)
+def test_seconds(value, expected):
+    assert terminal.seconds(value) == expected
+
+
+def test_table_shows_every_metric_of_every_set():
+    text = rendered(history_of(4), "model=gru seed=3")
+    head = text.splitlines()
+    assert head[0].strip() == "model=gru seed=3"
+    assert "rate  accuracy" in text
+    for metric in ("accuracy", "recall", "precision", "loss"):
+        assert text.count(metric) == 1
+    for name in ("train", "val", "test"):
+        assert text.count(name) == 4
+    rows = [line.split() for line in head if line.strip().lstrip("*")[:1].isdigit()]
+    assert [row[0] for row in rows] == ["0", "1", "*2", "3"]
+    values = [value for value in ("0.500", "0.250", "0.125", "1.0000") for _ in range(3)]
+    assert rows[0][1:] == ["1.00e-01", *values]
+
+
+@pytest.mark.parametrize("sets", [("train",), ("train", "val")])
+def test_table_of_fewer_sets(sets):
+    text = rendered(history_of(2, sets))
+    assert text.count("train") == 4
+    assert text.count("val") == 4 * (len(sets) - 1)
+    assert "test" not in text
+
+
+@pytest.mark.parametrize("width", [72, 80, 140])
+def test_table_is_whole_at_every_width(width):
+    text = rendered(history_of(4, rates={"gru": 0.1, "dense": 0.2}), "run", width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("0.125") == 3 * 4
+    assert text.count("2.00e-01") == 4
+    assert "*2" in text
+
+
+def test_undefined_metrics_are_marked():
+    text = rendered(history_of(1, ("train",), undefined=["precision"]))
+    assert text.count("0 (0/0)") == 1
+    assert "0.250" in text
+    assert "0.125" not in text
+
+
+@pytest.mark.parametrize("n", [1, 40, 41, 500, 10_001])
+def test_long_runs_are_thinned_with_best_and_last_kept(n):
+    history = history_of(n)
+    rows = [line.split()[0] for line in rendered(history).splitlines() if "1.00e-01" in line]
+    assert len(rows) <= 42
+    assert f"*{n // 2}" in rows
+    assert rows[-1].lstrip("*") == str(n - 1)
+    if n <= 40:
+        assert len(rows) == n
+
+
+def test_rates_that_are_the_same_have_one_column():
+    same = rendered(history_of(1, rates={"gru": 0.1, "dense": 0.1, "dense_2": 0.1}))
+    other = rendered(history_of(1, rates={"gru": 0.1, "dense": 0.2, "dense_2": 0.1}))
+    assert (same.count("rate"), other.count("rate")) == (1, 2)
+    assert "dense" not in same
+    assert "dense_2" not in other
+
+
+def test_a_name_with_brackets_is_printed_as_it_is():
+    assert "dataset.sizes=[2,1,0]" in rendered(history_of(1), "dataset.sizes=[2,1,0]")
+
+
+def test_console_of_a_pipe_is_wide_and_plain(monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    out = terminal.console()
+    assert not out.is_terminal
+    assert out.width >= 140

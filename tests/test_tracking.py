@@ -1,0 +1,133 @@
+import posixpath
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import toy
+
+from nnjit import metrics, tracking
+from nnjit.classifier import Classifier
+from nnjit.errors import TrackingError
+from nnjit.tracking import MlflowTracker, NoTracker, flatten, metric_key, store_uri, summarise
+
+
+def fitted(n_classes=2, sizes=(50, 20, 20), **options):
+    data, model = toy.data(n_classes, sizes), toy.model(n_classes)
+    return toy.trainer(**options).fit(model, data), data, model
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"a": 1, "b": {"c": None, "d": "x"}}, {"a": 1, "b.c": None, "b.d": "x"}),
+        ({"sizes": [2, 1, 0]}, {"sizes": [2, 1, 0]}),
+        ({"layers": [{"units": 2}, {"rate": 0.5}]}, {"layers.0.units": 2, "layers.1.rate": 0.5}),
+        ({"a": [[1, 2], [3]]}, {"a.0": [1, 2], "a.1": [3]}),
+        ({"layers": {}, "trusted": []}, {"layers": {}, "trusted": []}),
+    ],
+)
+def test_flatten(config, expected):
+    assert flatten(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("val/recall", "val/recall"),
+        ("val/recall/el senator", "val/recall/el senator"),
+        ("val/recall/a[1]", "val/recall/a_1_"),
+        ("val/recall/50%@home", "val/recall/50__home"),
+        ("val/recall//tmp/music/a", "val/recall/tmp/music/a"),
+        ("val/recall/../a", "val/recall/a"),
+        ("val/recall/.", "val/recall"),
+        ("val/recall/naïve", "val/recall/naïve"),
+    ],
+)
+def test_metric_key(name, expected):
+    assert metric_key(name) == expected
+    assert re.fullmatch(r"[/\w.\- :]*", metric_key(name))  # as MLflow asks
+    assert posixpath.normpath(metric_key(name)) == metric_key(name)
+
+
+def test_store_uri_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert store_uri(Path("runs")) == f"sqlite:///{tmp_path.resolve()}/runs/mlflow.db"
+
+
+def test_environment_tells_what_a_result_depends_on():
+    tags = tracking.environment()
+    for name in ("numpy", "numba", "mlflow", "hydra-core"):
+        assert tags[f"version.{name}"] == version(name)
+    assert tags["version.python"] == sys.version.split()[0]
+    assert int(tags["threads"]) >= 1
+    assert int(tags["cores"]) >= 1
+    assert tags["cpu"]
+    if (Path(tracking.__file__).parent.parent / ".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
+
+
+def test_summary_has_best_final_baseline_and_interval():
+    history, data, _ = fitted(epochs=5)
+    found = summarise(history, data)
+    assert found["best/epoch"] == history.best.epoch
+    for name, clips in data.sets().items():
+        final = history.final.sets[name].values
+        assert found[f"final/{name}_accuracy"] == final["accuracy"]
+        assert found[f"best/{name}_loss"] == history.best.sets[name].values["loss"]
+        assert found[f"baseline/{name}_accuracy"] == metrics.majority_baseline(clips.labels)
+        low, high = found[f"final/{name}_accuracy_low"], found[f"final/{name}_accuracy_high"]
+        assert 0 <= low < final["accuracy"] < high <= 1
+        for metric in metrics.METRICS:
+            assert found[f"final/{name}_{metric}"] == final[metric]
+    mean = sum(epoch.train_seconds for epoch in history.epochs) / 5
+    assert found["seconds/epoch_mean"] == pytest.approx(mean)
+
+
+def test_summary_of_three_classes_leaves_single_classes_out():
+    found = summarise(*fitted(3, (51, 21, 0))[:2])
+    assert "final/val_recall" in found
+    assert not any("middle" in key for key in found)
+    assert not any("test" in key for key in found)
+
+
+def test_no_tracker_leaves_the_model_in_the_folder(tmp_path):
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    history, data, model = fitted()
+    tracker = NoTracker()
+    tracker.start(tracking.RunInfo("name", {}, [], {}, "", folder), data)
+    (line,) = tracker.finish(history, data, Classifier.of(model, data))
+    assert Classifier.load(folder / "model.pkl").classes == ("low", "high")
+    assert f"nnjit.predict model='{folder / 'model.pkl'}'" in line
+
+
+def test_directions_name_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here, there = MlflowTracker(), MlflowTracker(root="else where")
+    far = MlflowTracker(uri="http://host:5000")
+    for tracker in (here, there, far):
+        tracker.run_id, tracker._experiment = "abc", "7"
+    assert "root=" not in here._directions()[-1]
+    assert f"root='{tmp_path / 'else where'}'" in there._directions()[-1]
+    assert "uri=http://host:5000" in far._directions()[-1]
+    assert f"--backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db" in here._directions()[1]
+    assert "http://host:5000/#/experiments/7/runs/abc" in far._directions()[1]
+
+
+def test_no_store_here_says_what_to_do(tmp_path):
+    with pytest.raises(TrackingError, match="call this in the folder where you trained"):
+        tracking.fetch_model("latest", store_uri(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_failing_before_the_start_is_quiet():
+    MlflowTracker().fail("no data")
+
+
+@pytest.mark.parametrize(
+    "text", ["Detected out-of-date database schema", "Can't locate revision identified by 'x'"]
+)
+def test_a_store_of_another_mlflow(text):
+    assert "written by another version" in tracking._store_problem("sqlite:///x", Exception(text))

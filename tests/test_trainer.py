@@ -1,0 +1,273 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+
+from nnjit.callbacks import Callback, EarlyStopping
+from nnjit.errors import ConfigError, DataError, DivergedError, ShapeError
+from nnjit.layers import GRU, Dense, Signal
+from nnjit.model import Sequential
+from nnjit.persistence import weights_digest
+
+
+class Recorder(Callback):
+    """Keeps what it hears, and the parameters after each epoch."""
+
+    def __init__(self):
+        self.batches, self.weights, self.ended = [], [], 0
+
+    def on_batch_end(self, progress):
+        self.batches.append((progress.epoch, progress.batch))
+
+    def on_epoch_end(self, progress):
+        self.weights.append(toy.weights(progress.model))
+
+    def on_train_end(self, progress):
+        self.ended += 1
+
+
+def trained(**options):
+    """Return the digest of the weights and all values of a run."""
+    model = toy.model()
+    history = toy.trainer(**options).fit(model, toy.data())
+    return weights_digest(model), [epoch.flat() for epoch in history.epochs]
+
+
+def assert_weights(model, expected):
+    found = toy.weights(model)
+    assert all(np.array_equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_seed_repeats_every_bit_and_seeds_differ():
+    assert trained(seed=0) == trained(seed=0)
+    digests = {trained(seed=seed)[0] for seed in (0, 1, 2)}
+    assert len(digests) == 3
+
+
+def test_no_seed_draws_one_and_keeps_it():
+    first, second = toy.trainer(seed=None), toy.trainer(seed=None)
+    assert first.seed != second.seed
+    model = toy.model()
+    first.fit(model, toy.data())
+    assert trained(seed=first.seed)[0] == weights_digest(model)
+
+
+def test_fitting_10_epochs_twice_makes_20():
+    trainer, model, recorder = toy.trainer(epochs=10), toy.model(), Recorder()
+    histories = [trainer.fit(model, toy.data(), [recorder]) for _ in range(2)]
+    assert [len(history.epochs) for history in histories] == [10, 10]
+    assert [epoch.epoch for epoch in histories[1].epochs] == list(range(10))
+    assert len(recorder.weights) == 20
+    assert trainer.optimizer.n_steps == 20 * (50 // 16)
+
+
+def test_second_fit_goes_on_from_the_first():
+    trainer, model, recorder = toy.trainer(), toy.model(), Recorder()
+    trainer.fit(model, toy.data())
+    before = toy.weights(model)
+    toy.trainer(learning_rate=1e-30, epochs=1).fit(model, toy.data(), [recorder])
+    assert_weights(model, before)
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(False, 3), (True, 4)])
+def test_keep_remainder(keep, expected):
+    recorder = Recorder()
+    toy.trainer(keep_remainder=keep, epochs=2).fit(toy.model(), toy.data(), [recorder])
+    assert recorder.batches == [(e, b) for e in range(2) for b in range(expected)]
+    assert recorder.ended == 1
+
+
+def test_batch_larger_than_the_set():
+    with pytest.raises(ConfigError, match=r"batch_size=64 is more than the 50 training clips"):
+        toy.trainer(batch_size=64).fit(toy.model(), toy.data())
+    history = toy.trainer(batch_size=64, keep_remainder=True).fit(toy.model(), toy.data())
+    assert len(history.epochs) == 3
+
+
+def test_every_clip_is_trained_on_once_an_epoch(monkeypatch):
+    model, seen = toy.model(), []
+    forward = Sequential.forward_rows
+
+    def spy(self, data, rows, **options):
+        if options.get("training"):
+            seen.append(rows)
+        return forward(self, data, rows, **options)
+
+    monkeypatch.setattr(Sequential, "forward_rows", spy)
+    toy.trainer(keep_remainder=True, epochs=2).fit(model, toy.data())
+    first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert not np.array_equal(first, second)
+
+
+def test_sum_equals_mean_at_a_rate_times_batch_size():
+    a, b = toy.model(), toy.model()
+    toy.trainer(0.01, reduction="sum").fit(a, toy.data())
+    toy.trainer(0.16, reduction="mean").fit(b, toy.data())
+    expected = toy.weights(b)
+    for name, value in toy.weights(a).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+    assert weights_digest(a) != weights_digest(toy.model().build(a.inputs))
+
+
+@pytest.mark.parametrize("batch_size", [16, 50], ids=["several batches", "one batch"])
+def test_divergence_tells_epoch_and_batch(batch_size):
+    trainer = toy.trainer(1e38, batch_size=batch_size, loss="categorical_cross_entropy")
+    with pytest.raises(DivergedError, match=r"epoch 0\b.*learning_rate=1e\+38") as error:
+        trainer.fit(toy.model(), toy.data())
+    if batch_size == 16:
+        assert re.search(r"batch [12]:", str(error.value))
+
+
+def test_evaluation_has_no_dropout():
+    trainer, model, data = toy.trainer(), toy.model(rate=0.9), toy.data()
+    history = trainer.fit(model, data)
+    for name, clips in data.sets().items():
+        np.testing.assert_array_equal(
+            history.final.sets[name].probabilities, model.predict_proba(clips.codes)
+        )
+    again = [trainer.evaluate(model, data.val.codes, data.val.labels).values for _ in range(2)]
+    assert again[0] == again[1] == history.final.sets["val"].values
+
+
+def test_evaluating_does_not_change_training():
+    class Evaluator(Callback):
+        def on_batch_end(self, progress):
+            progress.model.predict(toy.data().train.codes)
+            toy.trainer().evaluate(progress.model, toy.data().val.codes, toy.data().val.labels)
+
+    model = toy.model()
+    toy.trainer().fit(model, toy.data(), [Evaluator()])
+    without_sets = toy.model()
+    toy.trainer().fit(without_sets, toy.data(sizes=(50, 0, 0)))
+    assert weights_digest(model) == weights_digest(without_sets) == trained()[0]
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_restore_best(restore):
+    model, recorder, data = toy.model(), Recorder(), toy.data()
+    wrong = replace(data.val, labels=1 - data.val.labels)  # the more it learns, the worse
+    trainer = toy.trainer(epochs=8, restore_best=restore, monitor="val/loss")
+    history = trainer.fit(model, replace(data, val=wrong), [recorder])
+    losses = [epoch.flat()["val/loss"] for epoch in history.epochs]
+    assert history.best.epoch == np.argmin(losses) < 7
+    assert_weights(model, recorder.weights[history.best.epoch if restore else -1])
+
+
+def test_of_equal_epochs_the_first_is_best():
+    history = toy.trainer(1e-30).fit(toy.model(), toy.data())
+    assert history.best is history.epochs[0]
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_early_stopping(patience):
+    recorder = Recorder()
+    trainer = toy.trainer(1e-30, epochs=9)  # nothing ever improves on epoch 0
+    history = trainer.fit(toy.model(), toy.data(), [EarlyStopping(patience), recorder])
+    assert len(history.epochs) == patience + 1
+    assert recorder.ended == 1
+
+
+def test_no_early_stopping_while_it_improves():
+    trainer = toy.trainer(0.05, epochs=6, monitor="train/loss")
+    history = trainer.fit(toy.model(rate=0.0), toy.data(), [EarlyStopping(1)])
+    assert len(history.epochs) == 6
+
+
+def test_monitor_falls_back_on_the_training_set():
+    history = toy.trainer().fit(toy.model(), toy.data(sizes=(50, 0, 20)))
+    assert history.monitor == "train/accuracy"
+    assert list(history.final.sets) == ["train", "test"]
+
+
+def test_learns_three_classes():
+    data = toy.data(3, sizes=(150, 60, 0))
+    history = toy.trainer(0.5, epochs=40, loss="categorical_cross_entropy").fit(toy.model(3), data)
+    found = history.final.sets["val"]
+    assert found.values["accuracy"] > 0.8
+    assert found.confusion.sum() == 60
+    assert found.confusion.shape == (3, 3)
+    assert {"recall/low", "recall/high", "recall/middle"} <= set(found.values)
+
+
+def test_learns_with_a_single_sigmoid_unit():
+    data = toy.data(sizes=(100, 50, 0))
+    trainer = toy.trainer(0.5, epochs=40, loss="binary_cross_entropy")
+    history = trainer.fit(toy.model(1, "sigmoid"), data)
+    found = history.final.sets["val"]
+    assert found.values["accuracy"] > 0.8
+    np.testing.assert_array_equal(
+        found.confusion[1, 1], np.sum((found.probabilities[:, 0] > 0.5) & (data.val.labels == 1))
+    )
+
+
+def test_positive_class_is_that_of_the_data():
+    data = [toy.data(positive=k) for k in (0, 1)]
+    first, second = (toy.trainer().fit(toy.model(), d).final.sets["val"].values for d in data)
+    assert first["recall"] == second["specificity"]
+    assert first["precision"] == second["npv"]
+
+
+def signals(n, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    return rng.normal(size=(n, 12, 3)) + labels[:, None, None], labels
+
+
+def test_learns_from_plain_arrays_of_signals():
+    model = Sequential([GRU(4), Dense(2, "softmax")]).build(Signal(12, 3))
+    trainer = toy.trainer(0.5, epochs=15, monitor="held_out/accuracy")
+    history = trainer.fit(model, {"train": signals(96), "held_out": signals(40, 1)})
+    assert history.monitor == "held_out/accuracy"
+    assert history.final.sets["held_out"].values["accuracy"] > 0.8
+
+
+def test_plain_arrays_that_do_not_fit():
+    model = Sequential([GRU(4), Dense(2, "softmax")]).build(Signal(12, 3))
+    x, labels = signals(32)
+    with pytest.raises(DataError, match="no set 'train', only val"):
+        toy.trainer().fit(model, {"val": (x, labels)})
+    with pytest.raises(ShapeError, match=r"\(N, 12, 3\), got"):
+        toy.trainer().fit(model, {"train": (x[:, :, :2], labels)})
+    with pytest.raises(ConfigError, match=r"2 outputs for 3 classes: .* units=3"):
+        toy.trainer().fit(model, {"train": (x, np.arange(32) % 3)})
+    with pytest.raises(ConfigError, match=r"build the model"):
+        toy.trainer().fit(Sequential([GRU(4), Dense(2)]), {"train": (x, labels)})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.arange(31) % 2, np.full(32, -1), np.full(32, 0.5), np.zeros((32, 2), int)],
+    ids=["too few", "negative", "fractions", "one-hot"],
+)
+def test_labels_that_are_none(labels):
+    model = Sequential([GRU(4), Dense(2, "softmax")]).build(Signal(12, 3))
+    with pytest.raises(DataError, match="labels of set 'train'"):
+        toy.trainer().fit(model, {"train": (signals(32)[0], labels)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "trainer.epochs=0"),
+        ({"epochs": 2.5}, "trainer.epochs=2.5"),
+        ({"batch_size": 0}, "trainer.batch_size=0"),
+        ({"reduction": "max"}, "choose from mean, sum"),
+        ({"monitor": "val/f2"}, "choose from loss, accuracy, recall"),
+        ({"loss": "hinge"}, "choose from mse"),
+        ({"seed": -1}, "seed=-1 must be 0 or more"),
+    ],
+)
+def test_settings_that_cannot_work(options, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        toy.trainer(**options)
+
+
+def test_history_and_rates():
+    history = toy.trainer(0.2, epochs=4).fit(toy.model(), toy.data())
+    assert len(history.epochs) == 4
+    assert history.final is history.epochs[-1]
+    assert history.final.rates == {"dense": 0.2, "dense_2": 0.2}
+    assert {"train/loss", "val/accuracy", "test/npv"} <= set(history.final.flat())
