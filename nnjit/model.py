@@ -94,6 +94,7 @@ class Sequential:
         self.shapes: list[str] = []
         spec: Any = inputs
         for layer in self.layers:
+            layer.is_first = layer is self.layers[0]
             spec = layer.build(spec, rng, np.dtype(self.dtype))
             self.shapes.append(str(spec))
         return self

@@ -5,6 +5,7 @@ each writes its own output, and what is summed is summed in the order of the pie
 """
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from .errors import ConfigError
 
 _n_threads = 0
 _pool: ThreadPoolExecutor | None = None
+_inside = threading.local()
 
 
 def available_cores() -> int:
@@ -46,15 +48,41 @@ def get_threads() -> int:
 
 def for_each(function: Callable[[int], None], n: int) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several."""
-    global _pool
-    if get_threads() == 1 or n == 1:  # in this order: the first call ever also limits BLAS
-        for i in range(n):
+    helpers = 0 if getattr(_inside, "pool", False) else min(get_threads(), n) - 1
+    indices = iter(range(n))  # all threads draw from it
+
+    def drain() -> None:
+        for i in indices:
             function(i)
-        return
+
+    waiting = [_workers().submit(drain) for _ in range(helpers)]
+    drain()
+    for future in waiting:
+        future.result()
+
+
+def in_background(function: Callable[[], None]) -> Callable[[], None]:
+    """Start a function on another thread, where there is one; return what waits for its end."""
+    if getattr(_inside, "pool", False) or get_threads() == 1:
+        function()
+        return _nothing
+    return _workers().submit(function).result
+
+
+def _nothing() -> None:
+    pass
+
+
+def _workers() -> ThreadPoolExecutor:
+    global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(_n_threads, thread_name_prefix="nnjit")
-    for _ in _pool.map(function, range(n)):
-        pass
+        _pool = ThreadPoolExecutor(get_threads(), "nnjit", initializer=_mark)
+    return _pool
+
+
+def _mark() -> None:
+    # A worker that waited for other workers could wait for ever: inside one, all is done in place.
+    _inside.pool = True
 
 
 def _forget_pool() -> None:

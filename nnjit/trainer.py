@@ -12,7 +12,8 @@ from .callbacks import Callback, Progress
 from .datasets.clips import DataSplits
 from .errors import ConfigError, DataError, DivergedError
 from .history import Epoch, Evaluation, History
-from .layers import Codes
+from .layers import Bptt, Codes
+from .layers.recurrent import Recurrent
 from .model import Sequential
 from .optimizers import Optimizer
 from .threads import set_threads
@@ -52,6 +53,8 @@ class Trainer:
         ``set/metric`` that tells the best epoch; the training set's where there is no such set.
     restore_best
         Leave the model with the parameters of the best epoch instead of the last.
+    bptt
+        How recurrent layers go back through time.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Trainer:
         threads: int | None = None,
         monitor: str = "val/accuracy",
         restore_best: bool = False,
+        bptt: Bptt | None = None,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             if not isinstance(value, int) or value < 1:
@@ -85,6 +89,7 @@ class Trainer:
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
+        self.bptt = bptt or Bptt()
 
     def fit(
         self, model: Sequential, data: DataSplits | Arrays, callbacks: Sequence[Callback] = ()
@@ -193,6 +198,9 @@ class Trainer:
         Returns the inputs and labels of each set, and the number of classes.
         """
         set_threads(self.threads)
+        for layer in model.layers:
+            if isinstance(layer, Recurrent):
+                layer.bptt = self.bptt
         if isinstance(data, DataSplits):
             arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
             inputs = Codes(data.encoding.n_steps, data.encoding.levels)

@@ -18,7 +18,7 @@ from registry import (
     to_tiles,
 )
 
-from nnjit.layers import RNN, Signal
+from nnjit.layers import RNN, Bptt, Signal
 from nnjit.layers import recurrent as engine
 
 # (N, T, H): one clip, whole and broken tiles, odd and whole blocks of units, spans and pieces.
@@ -135,7 +135,7 @@ def assert_same_bits(runs):
 def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, monkeypatch):
     def run(checkpoint, keep_bytes=engine._KEEP_BYTES):
         monkeypatch.setattr(engine, "_KEEP_BYTES", keep_bytes)
-        layer.checkpoint = checkpoint
+        layer.bptt = Bptt(checkpoint)
         return forward_backward(layer, x, dy)
 
     layer, x = made(cell, kind, 17, 1000, 5, rng, dtype, return_sequences=sequences)
@@ -147,7 +147,8 @@ def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, monkeypat
 @every_cell
 @pytest.mark.parametrize("checkpoint", ["off", 128])
 def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
-    layer, x = made(cell, "signal", 16, 1024, 4, rng, checkpoint=checkpoint)
+    layer, x = made(cell, "signal", 16, 1024, 4, rng)
+    layer.bptt = Bptt(checkpoint)
     _, (_, kept, starts) = layer.forward(to_tiles(x), training=True)
     assert bool(kept) == (checkpoint == "off")
     assert (starts is None) == (checkpoint == "off")
@@ -200,9 +201,8 @@ def test_threads_leave_the_bits(cell, kind, rng, set_threads):
 @both_inputs
 @pytest.mark.parametrize("checkpoint", ["off", 128])
 def test_inputs_and_parameters_stay(cell, kind, checkpoint, rng):
-    layer, x = made(
-        cell, kind, 16, 200, 3, rng, "float32", return_sequences=True, checkpoint=checkpoint
-    )
+    layer, x = made(cell, kind, 16, 200, 3, rng, "float32", return_sequences=True)
+    layer.bptt = Bptt(checkpoint)
     tiles = to_tiles(x if kind == "codes" else x.astype("float32"))
     before = {name: value.copy() for name, value in layer.params.items()}
     tiles_before = tiles.copy()

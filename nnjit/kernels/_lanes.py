@@ -16,4 +16,4 @@ else:
 HAS_PERMUTE, LANES = _form.HAS_PERMUTE, _form.LANES
 load, store, zeros, total = _form.load, _form.store, _form.zeros, _form.total
 tanh, sigmoid, lookup = _form.tanh, _form.sigmoid, _form.lookup
-transpose, transpose_rows = _form.transpose, _form.transpose_rows
+transpose, transpose_rows, add_quads = _form.transpose, _form.transpose_rows, _form.add_quads

@@ -109,16 +109,17 @@ def _quarters(a: tuple[int, int], b: tuple[int, int]) -> list[int]:
     return [4 * q + i for q in (*a, 4 + b[0], 4 + b[1]) for i in range(4)]
 
 
+def _four_columns(builder: Any, rows: list[Any]) -> list[Any]:
+    """Emit four values from four rows: quarter q of value c is column 4 q + c."""
+    low = [_shuffle(builder, rows[i], rows[i + 1], _unpack(1, 0)) for i in (0, 2)]
+    high = [_shuffle(builder, rows[i], rows[i + 1], _unpack(1, 1)) for i in (0, 2)]
+    return [_shuffle(builder, a, b, _unpack(2, h)) for a, b in (low, high) for h in (0, 1)]
+
+
 def _transpose_ir(builder: Any, rows: list[Any]) -> list[Any]:
     """Emit the transpose of 16 rows of 16: 64 shuffles, each inside or of whole quarters."""
     columns: list[Any] = [None] * LANES
-    fours = []
-    for g in range(0, LANES, 4):
-        low = [_shuffle(builder, rows[g + i], rows[g + i + 1], _unpack(1, 0)) for i in (0, 2)]
-        high = [_shuffle(builder, rows[g + i], rows[g + i + 1], _unpack(1, 1)) for i in (0, 2)]
-        fours.append(
-            [_shuffle(builder, a, b, _unpack(2, h)) for a, b in (low, high) for h in (0, 1)]
-        )
+    fours = [_four_columns(builder, rows[g : g + 4]) for g in range(0, LANES, 4)]
     for c in range(4):
         for half in (0, 1):
             pair = (2 * half, 2 * half + 1)
@@ -178,6 +179,50 @@ def transpose_rows(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, rows: Any
 
     n = types.intp
     return types.void(dst, n, n, src, rows, n), codegen
+
+
+@intrinsic
+def add_quads(typingctx: Any, sums: Any, codes: Any, t: Any, y: Any, j: Any) -> Any:
+    """Add ``y[t, j : j + 4, n]`` to ``sums[n, codes[t, n], :]`` for every lane n.
+
+    Rows of y beyond its last are the last again. Each lane has sums of its own, (LANES, V, 4), so
+    that no addition waits for the one before it.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums_type, codes_type, _, y_type, _ = signature.args
+        number = lambda value: ir.Constant(args[2].type, value)  # noqa: E731
+        y = context.make_array(y_type)(context, builder, args[3])
+        last = builder.sub(cgutils.unpack_tuple(builder, y.shape, 3)[1], number(1))
+        rows = []
+        for r in range(4):
+            row = builder.add(args[4], number(r))
+            row = builder.select(builder.icmp_signed("<", row, last), row, last)
+            pointer, align = _pointer(context, builder, y_type, args[3], (args[2], row))
+            rows.append(builder.load(pointer, align=align))
+        codes = context.make_array(codes_type)(context, builder, args[1])
+        sums = context.make_array(sums_type)(context, builder, args[0])
+        quad = ir.VectorType(rows[0].type.element, 4)
+        for c, column in enumerate(_four_columns(builder, rows)):
+            for q in range(4):  # the quad of lane 4 q + c
+                lane = number(4 * q + c)
+                code = builder.load(
+                    cgutils.get_item_pointer(
+                        context, builder, codes_type, codes, [args[2], lane], wraparound=False
+                    )
+                )
+                index = [lane, builder.zext(code, args[2].type), number(0)]
+                pointer = cgutils.get_item_pointer(
+                    context, builder, sums_type, sums, index, wraparound=False
+                )
+                pointer = builder.bitcast(pointer, quad.as_pointer())
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * q + i for i in range(4)])
+                value = builder.shuffle_vector(column, column, mask)
+                old = builder.load(pointer, align=align)
+                builder.store(builder.fadd(old, value), pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.void(sums, codes, types.intp, y, types.intp), codegen
 
 
 @intrinsic

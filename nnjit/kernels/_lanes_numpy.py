@@ -58,3 +58,9 @@ def transpose_rows(dst: Lanes, i: int, j: int, src: Lanes, rows: Lanes, q: int) 
 def lookup(table: Lanes, codes: Lanes, t: int) -> Lanes:
     """Return ``table[codes[t, :]]`` for a table of LANES entries, held as lanes."""
     return table[codes[t]]
+
+
+def add_quads(sums: Lanes, codes: Lanes, t: int, y: Lanes, j: int) -> None:
+    """Add ``y[t, j : j + 4, n]`` to ``sums[n, codes[t, n], :]``; rows beyond the last repeat it."""
+    rows = np.minimum(np.arange(j, j + 4), y.shape[1] - 1)
+    sums[np.arange(LANES), codes[t]] += y[t, rows].T

@@ -12,7 +12,7 @@ from .product import add_outer, add_product, set_product
 
 
 @jit
-def gru_forward(a, V, h):
+def gru_forward(a, V, h, m):
     """Run T steps.
 
     Parameters
@@ -22,10 +22,11 @@ def gru_forward(a, V, h):
     V : (H, 3H)
     h : (T + 1, H, LANES)
         ``h[0]`` is the state before the first step; ``h[1:]`` are written.
+    m : (T, H, LANES)
+        Its first row is used up.
     """
     H = h.shape[1]
     gates, candidate = V[:, : 2 * H], V[:, 2 * H :]
-    m = np.empty((1, H, LANES), h.dtype)
     for t in range(a.shape[0]):
         add_product(a, t, 0, gates, h, t)
         for j in range(H):
@@ -41,7 +42,7 @@ def gru_forward(a, V, h):
 
 
 @jit
-def gru_backward(a, V, h, dh, carry, dV):
+def gru_backward(a, V, h, m, dh, carry):
     """Run the steps backwards.
 
     Parameters
@@ -50,17 +51,16 @@ def gru_backward(a, V, h, dh, carry, dV):
         The gates. On return: the gradient of the input projections.
     V, h
         As in `gru_forward`.
+    m : (T, H, LANES)
+        Written: ``r * h'``.
     dh : (S, H, LANES), S <= T
         Gradient of the last S states.
     carry : (1, H, LANES)
         Gradient of the last state that comes from later steps. On return: that of ``h[0]``.
-    dV : (H, 3H)
-        The gradient of V is added to it.
     """
     T, H = a.shape[0], h.shape[1]
     first = T - dh.shape[0]
     gates, candidate = V[:, : 2 * H].T[:, :], V[:, 2 * H :].T[:, :]
-    m = np.empty((T, H, LANES), h.dtype)
     dm = np.empty((1, H, LANES), h.dtype)
     dg = np.empty((1, H, LANES), h.dtype)
     for t in range(T - 1, -1, -1):
@@ -80,5 +80,11 @@ def gru_backward(a, V, h, dh, carry, dV):
             store(a, t, H + j, d * old * r * (1.0 - r))
             store(a, t, 2 * H + j, load(dg, 0, j))
         add_product(carry, 0, 0, gates, a, t)
+
+
+@jit
+def gru_gradients(a, h, m, dV):
+    """Add the gradient of V, (H, 3H), to dV; the rest is as `gru_backward` left it."""
+    H = h.shape[1]
     add_outer(dV[:, : 2 * H], h, a, 0)
     add_outer(dV[:, 2 * H :], m, a, 2 * H)

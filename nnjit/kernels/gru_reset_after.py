@@ -41,7 +41,7 @@ def gru_reset_after_forward(a, V, c, h, q):
 
 
 @jit
-def gru_reset_after_backward(a, V, c, h, q, dh, carry, dV, dc):
+def gru_reset_after_backward(a, V, c, h, q, dh, carry):
     """Run the steps backwards.
 
     Parameters
@@ -56,8 +56,6 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, dV, dc):
         Gradient of the last S states.
     carry : (1, H, LANES)
         Gradient of the last state that comes from later steps. On return: that of ``h[0]``.
-    dV, dc : (H, 3H) and (H,)
-        The gradients of V and c are added to them.
     """
     T, H = a.shape[0], h.shape[1]
     first = T - dh.shape[0]
@@ -76,6 +74,12 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, dV, dc):
             store(q, t, j, dg * r)
         add_product(carry, 0, 0, gates, a, t)
         add_product(carry, 0, 0, candidate, q, t)
+
+
+@jit
+def gru_reset_after_gradients(a, h, q, dV, dc):
+    """Add the gradients of V, (H, 3H), and c, (H,); the rest is as the backward pass left it."""
+    H = h.shape[1]
     add_outer(dV[:, : 2 * H], h, a, 0)
     add_outer(dV[:, 2 * H :], h, q, 0)
     add_sum(dc, q, 0)

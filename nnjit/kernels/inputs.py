@@ -8,8 +8,8 @@ D = V levels for codes.
 import numpy as np
 
 from ._jit import jit
-from ._lanes import HAS_PERMUTE, LANES, load, lookup, store, transpose, zeros
-from .product import add_outer, add_product, add_sum, set_product
+from ._lanes import HAS_PERMUTE, LANES, add_quads, load, lookup, store, transpose, zeros
+from .product import GRAIN, add_outer, add_product, add_sum, set_product
 
 
 def table_of(U, b):
@@ -45,10 +45,28 @@ def project_codes_backward(da, codes, dU, db):
             transpose(rows, 0, 0, da, t, j)
             for n in range(LANES):
                 store(dU, codes[t, n], j, load(dU, codes[t, n], j) + load(rows, n, 0))
-        for j in range(wide, G):
-            for n in range(LANES):
-                dU[codes[t, n], j] += da[t, j, n]
+    for j in range(wide, G, 4):
+        _add_four_gates(da, codes, dU, j)
     add_sum(db, da, 0)
+
+
+@jit
+def _add_four_gates(da, codes, dU, j):
+    """Add to columns j to j + 4 of dU, in spans of GRAIN steps (see `product`)."""
+    T, V = da.shape[0], dU.shape[0]
+    gates = min(4, da.shape[1] - j)
+    sums = np.empty((LANES, V, 4), da.dtype)
+    for begin in range((T - 1) // GRAIN * GRAIN, -1, -GRAIN):
+        for n in range(LANES):
+            for v in range(V):
+                for g in range(4):
+                    sums[n, v, g] = 0
+        for t in range(begin, min(begin + GRAIN, T)):
+            add_quads(sums, codes, t, da, j)
+        for n in range(LANES):
+            for v in range(V):
+                for g in range(gates):
+                    dU[v, j + g] += sums[n, v, g]
 
 
 @jit

@@ -38,7 +38,7 @@ def lstm_forward(a, V, h, c):
 
 
 @jit
-def lstm_backward(a, V, h, c, dh, carry, carry_c, dV):
+def lstm_backward(a, V, h, c, dh, carry, carry_c):
     """Run the steps backwards.
 
     Parameters
@@ -51,8 +51,6 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, dV):
         Gradient of the last S states.
     carry, carry_c : (1, H, LANES)
         Gradients of the last h and c that come from later steps. On return: of ``h[0]``, ``c[0]``.
-    dV : (H, 4H)
-        The gradient of V is added to it.
     """
     T, H = a.shape[0], h.shape[1]
     first = T - dh.shape[0]
@@ -72,4 +70,9 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, dV):
             store(a, t, 3 * H + j, dc * i * (1.0 - g * g))
             store(carry_c, 0, j, dc * f)
         set_product(carry, 0, 0, transposed, a, t)
+
+
+@jit
+def lstm_gradients(a, h, c, dV):
+    """Add the gradient of V, (H, 4H), to dV; a and h are as `lstm_backward` left them."""
     add_outer(dV[:, :], h, a, 0)

@@ -28,7 +28,7 @@ def rnn_forward(a, V, h):
 
 
 @jit
-def rnn_backward(a, V, h, dh, carry, dV):
+def rnn_backward(a, V, h, dh, carry):
     """Run the steps backwards.
 
     Parameters
@@ -41,8 +41,6 @@ def rnn_backward(a, V, h, dh, carry, dV):
         Gradient of the last S states.
     carry : (1, H, LANES)
         Gradient of the last state that comes from later steps. On return: that of ``h[0]``.
-    dV : (H, H)
-        The gradient of V is added to it.
     """
     T, H = a.shape[0], h.shape[1]
     first = T - dh.shape[0]
@@ -55,4 +53,9 @@ def rnn_backward(a, V, h, dh, carry, dV):
             y = load(h, t + 1, j)
             store(a, t, j, d * (1.0 - y * y))
         set_product(carry, 0, 0, transposed, a, t)
+
+
+@jit
+def rnn_gradients(a, h, dV):
+    """Add the gradient of V, (H, H), to dV; a and h are as `rnn_backward` left them."""
     add_outer(dV[:, :], h, a, 0)

@@ -1,6 +1,7 @@
 """The layers, and what flows between them."""
 
 from .base import Layer
+from .bptt import Bptt
 from .dense import Dense
 from .dropout import Dropout
 from .flatten import Flatten
@@ -18,6 +19,7 @@ __all__ = [
     "LAYERS",
     "LSTM",
     "RNN",
+    "Bptt",
     "Codes",
     "Dense",
     "Dropout",

@@ -23,6 +23,7 @@ class Layer(ABC):
     """
 
     name: str = ""
+    is_first: bool = False  # nothing lies before it that needs the gradients of its inputs
     params: dict[str, Array]
 
     @abstractmethod

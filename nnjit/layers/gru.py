@@ -24,8 +24,6 @@ class GRU(Recurrent):
         ``g = tanh(x Ug + bg + r * (h' Vg + c))``, the form of torch, cuDNN and ONNX.
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
-    checkpoint
-        "auto", "off", or every how many steps the state is kept; see `Recurrent`.
     """
 
     def __init__(
@@ -36,7 +34,6 @@ class GRU(Recurrent):
         kernel_initializer: str = "xavier",
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
-        checkpoint: str | int = "auto",
     ) -> None:
         self.reset_after = reset_after
         self.cell = cells.GRU_RESET_AFTER if reset_after else cells.GRU
@@ -46,5 +43,4 @@ class GRU(Recurrent):
             kernel_initializer,
             recurrent_initializer,
             bias_initializer,
-            checkpoint,
         )

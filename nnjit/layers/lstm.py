@@ -21,8 +21,6 @@ class LSTM(Recurrent):
         All states, (N, T, H), instead of the last, (N, H).
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
-    checkpoint
-        "auto", "off", or every how many steps the state is kept; see `Recurrent`.
     """
 
     cell = cells.LSTM

@@ -1,0 +1,37 @@
+"""How back-propagation through time trades memory, time and reach."""
+
+from dataclasses import dataclass
+from typing import final
+
+from ..errors import ConfigError
+
+
+@final
+@dataclass(frozen=True)
+class Bptt:
+    """Settings of back-propagation through time.
+
+    Parameters
+    ----------
+    checkpoint
+        "off" keeps the gates of all steps; a number keeps the state every so many steps (in
+        multiples of 128) and computes the rest again on the way back (Chen et al. 2016): the same
+        bits in a fraction of the memory. "auto" keeps what is small and checkpoints what is not,
+        about every sqrt(T) steps.
+    truncate
+        Steps after which the gradient is cut, while the state is carried on (Williams & Peng
+        1990); None never cuts.
+    """
+
+    checkpoint: str | int = "auto"
+    truncate: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        number = isinstance(self.checkpoint, int) and self.checkpoint > 0
+        if self.checkpoint not in ("auto", "off") and not number:
+            raise ConfigError(
+                f"checkpoint={self.checkpoint} must be auto, off or a number of steps"
+            )
+        if self.truncate is not None and self.truncate < 1:
+            raise ConfigError(f"truncate={self.truncate} must be 1 step or more, or null")
