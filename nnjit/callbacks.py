@@ -60,7 +60,7 @@ class Callback:
         """After a batch."""
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """After an epoch and its evaluation: ``progress.history.final``."""
+        """After an epoch and its evaluation: ``progress.history.last``."""
 
     def on_train_end(self, progress: Progress) -> None:
         """After the last epoch; not called when training fails."""
@@ -76,4 +76,4 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, progress: Progress) -> None:
         """Ask for the end where the best epoch lies too far back."""
         history = progress.history
-        progress.stop |= history.final.epoch - history.best.epoch >= self.patience
+        progress.stop |= history.last.epoch - history.best.epoch >= self.patience

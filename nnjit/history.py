@@ -44,11 +44,17 @@ class History:
 
     monitor: str
     epochs: list[Epoch] = field(default_factory=list)
+    restored: bool = False  # the model has the parameters of the best epoch again
+
+    @property
+    def last(self) -> Epoch:
+        """The newest epoch."""
+        return self.epochs[-1]
 
     @property
     def final(self) -> Epoch:
-        """The last epoch."""
-        return self.epochs[-1]
+        """The epoch whose parameters the model has: the last, or the best where restored."""
+        return self.best if self.restored else self.last
 
     @property
     def best(self) -> Epoch:

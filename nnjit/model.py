@@ -79,6 +79,16 @@ class Sequential:
         """The parameters by layer and name: the arrays themselves, not copies."""
         return {layer.name: layer.params for layer in self.layers if layer.params}
 
+    def copy_params(self) -> dict[str, dict[str, Array]]:
+        """Return a copy of `params`."""
+        return {k: {n: w.copy() for n, w in group.items()} for k, group in self.params.items()}
+
+    def set_params(self, params: dict[str, dict[str, Array]]) -> None:
+        """Copy values of the same names and shapes into `params`."""
+        for name, group in params.items():
+            for key, value in group.items():
+                self.params[name][key][...] = value
+
     def build(
         self, inputs: Codes | Signal, seed: int | np.random.Generator | None = 0
     ) -> "Sequential":

@@ -65,7 +65,7 @@ class ProgressDisplay(Callback):
 def live_line(progress: Progress) -> str:
     """Return one line: where the run is, the last batch, time gone and time to go."""
     return (
-        f"epoch {progress.epoch + 1}/{progress.n_epochs}  "
+        f"epoch {progress.epoch} ({progress.epoch + 1} of {progress.n_epochs})  "
         f"batch {progress.batch + 1}/{progress.n_batches}  "
         f"accuracy {progress.accuracy:.3f}  loss {progress.loss:.4f}  "
         f"{seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left"
@@ -74,13 +74,13 @@ def live_line(progress: Progress) -> str:
 
 def epoch_line(progress: Progress) -> str:
     """Return one line: the last epoch's accuracy and loss for each set."""
-    sets = progress.history.final.sets
+    sets = progress.history.last.sets
     values = "  ".join(
         f"{name} accuracy {e.values['accuracy']:.3f} loss {e.values['loss']:.4f}"
         for name, e in sets.items()
     )
     return (
-        f"epoch {progress.epoch + 1}/{progress.n_epochs}  {values}  "
+        f"epoch {progress.epoch} ({progress.epoch + 1} of {progress.n_epochs})  {values}  "
         f"({seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left)"
     )
 
@@ -167,5 +167,5 @@ def _distinct_rates(history: History) -> list[str]:
 
 def _some(history: History) -> list[Epoch]:
     epochs = history.epochs
-    step, kept = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.final.epoch)
+    step, kept = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.last.epoch)
     return [e for e in epochs if e.epoch % step == 0 or e.epoch in kept]

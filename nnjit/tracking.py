@@ -119,7 +119,7 @@ class MlflowTracker(Tracker):
         """Log the epoch, together with others where they are short."""
         from mlflow.entities import Metric
 
-        epoch, now = progress.history.final, int(time.time() * 1000)
+        epoch, now = progress.history.last, int(time.time() * 1000)
         values = {**epoch.flat(), **{f"rate/{k}": v for k, v in epoch.rates.items()}}
         values["seconds/train"] = epoch.train_seconds
         self._pending += [Metric(metric_key(k), v, now, epoch.epoch) for k, v in values.items()]
@@ -132,7 +132,7 @@ class MlflowTracker(Tracker):
 
         now = int(time.time() * 1000)
         summary = summarise(history, data)
-        last = history.final.epoch
+        last = history.last.epoch
         self._pending += [Metric(metric_key(k), v, now, last) for k, v in summary.items()]
         self._flush()
         for metric in sorted({m for e in history.final.sets.values() for m in e.undefined}):

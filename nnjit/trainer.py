@@ -143,17 +143,15 @@ class Trainer:
                 self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
             rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
             history.epochs.append(Epoch(epoch, rates, evaluations, seconds))
-            if self.restore_best and history.best is history.final:
-                best = {
-                    k: {n: w.copy() for n, w in group.items()} for k, group in model.params.items()
-                }
+            if self.restore_best and history.best is history.last:
+                best = model.copy_params()
             for callback in callbacks:
                 callback.on_epoch_end(progress)
             if progress.stop:
                 break
-        for name, group in best.items():
-            for key, value in group.items():
-                model.params[name][key][...] = value
+        if best:
+            model.set_params(best)
+            history.restored = True
         for callback in callbacks:
             callback.on_train_end(progress)
         return history

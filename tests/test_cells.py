@@ -145,6 +145,40 @@ def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, monkeypat
 
 
 @every_cell
+@pytest.mark.parametrize("checkpoint", ["auto", 128])
+@pytest.mark.parametrize("reach", [1, 50, 128, 200])
+def test_truncation_cuts_the_gradient_and_nothing_else(cell, checkpoint, reach, rng):
+    """What a state answers for goes back to the start of its stretch, whole, and no further."""
+    layer, x = made(cell, "signal", 5, 300, 4, rng, return_sequences=True)
+    y = forward(layer, x)
+    dy = np.zeros_like(y)
+    stretch = slice(reach, min(2 * reach, 300))
+    dy[:, stretch] = rng.normal(size=dy[:, stretch].shape)
+
+    layer.bptt = Bptt("off")
+    _, whole, _ = forward_backward(layer, x, dy)
+    layer.bptt = Bptt(checkpoint, truncate=reach)
+    same_y, cut, grads = forward_backward(layer, x, dy)
+    np.testing.assert_array_equal(same_y, y)
+    np.testing.assert_allclose(cut[:, stretch], whole[:, stretch], rtol=1e-12, atol=1e-15)
+    assert not cut[:, :reach].any()
+    assert np.abs(whole[:, :reach]).max() > 0
+    np.testing.assert_allclose(
+        layer.params["U"] @ grads["b"], cut.sum(axis=(0, 1)), rtol=1e-9, atol=1e-12
+    )
+
+
+@every_cell
+def test_truncation_beyond_the_end_is_none(cell, rng):
+    layer, x = made(cell, "codes", 17, 300, 5, rng, return_sequences=True)
+    dy, runs = upstream(forward(layer, x), rng), []
+    for truncate in (None, 300, 1000):
+        layer.bptt = Bptt(truncate=truncate)
+        runs.append(forward_backward(layer, x, dy))
+    assert_same_bits(runs)
+
+
+@every_cell
 @pytest.mark.parametrize("checkpoint", ["off", 128])
 def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
     layer, x = made(cell, "signal", 16, 1024, 4, rng)

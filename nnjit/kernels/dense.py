@@ -9,7 +9,7 @@ import numpy as np
 
 from ._jit import jit
 from ._lanes import LANES
-from .product import add_product, product, set_product
+from .product import add_product, identity, product, set_product
 
 _BLOCK = 128  # inputs at once: their rows of W stay in the first-level cache
 
@@ -50,7 +50,7 @@ def dense_backward(dz, dz_turned, W, x, dx, dW, begin, end):
         set_product(dx, i, begin, W[begin:end].T, dz, i)
         clips = dz_turned[:, i * LANES : (i + 1) * LANES]
         for c in range(dW.shape[0]):
-            product(dW, c, begin, x[i, begin:end].T, clips, c, i > 0)
+            product(dW, c, begin, x[i, begin:end].T, clips, c, i > 0, identity)
 
 
 @jit

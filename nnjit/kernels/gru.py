@@ -28,16 +28,12 @@ def gru_forward(a, V, h, m):
     H = h.shape[1]
     gates, candidate = V[:, : 2 * H], V[:, 2 * H :]
     for t in range(a.shape[0]):
-        add_product(a, t, 0, gates, h, t)
+        add_product(a, t, 0, gates, h, t, sigmoid)
         for j in range(H):
-            r = sigmoid(load(a, t, H + j))
-            store(a, t, j, sigmoid(load(a, t, j)))
-            store(a, t, H + j, r)
-            store(m, 0, j, r * load(h, t, j))
-        add_product(a, t, 2 * H, candidate, m, 0)
+            store(m, 0, j, load(a, t, H + j) * load(h, t, j))
+        add_product(a, t, 2 * H, candidate, m, 0, tanh)
         for j in range(H):
-            z, g = load(a, t, j), tanh(load(a, t, 2 * H + j))
-            store(a, t, 2 * H + j, g)
+            z, g = load(a, t, j), load(a, t, 2 * H + j)
             store(h, t + 1, j, z * load(h, t, j) + (1.0 - z) * g)
 
 

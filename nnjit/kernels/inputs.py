@@ -35,8 +35,8 @@ def project_codes(a, codes, table):
 
 
 @jit
-def project_codes_backward(da, codes, dU, db):
-    """Add the gradients of U and b that follow from ``da``."""
+def project_codes_backward(da, codes, dU):
+    """Add the gradient of U that follows from ``da``; that of b is its sum over the levels."""
     T, G = da.shape[0], da.shape[1]
     wide = G - G % LANES
     rows = np.empty((LANES, LANES), da.dtype)
@@ -47,7 +47,6 @@ def project_codes_backward(da, codes, dU, db):
                 store(dU, codes[t, n], j, load(dU, codes[t, n], j) + load(rows, n, 0))
     for j in range(wide, G, 4):
         _add_four_gates(da, codes, dU, j)
-    add_sum(db, da, 0)
 
 
 @jit

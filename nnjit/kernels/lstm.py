@@ -22,17 +22,14 @@ def lstm_forward(a, V, h, c):
         ``h[0]`` and ``c[0]`` are the state before the first step; the rest is written.
     """
     H = h.shape[1]
-    weights = V[:, :]
+    gates, candidate = V[:, : 3 * H], V[:, 3 * H :]
     for t in range(a.shape[0]):
-        add_product(a, t, 0, weights, h, t)
+        add_product(a, t, 0, gates, h, t, sigmoid)
+        add_product(a, t, 3 * H, candidate, h, t, tanh)
         for j in range(H):
-            f, i = sigmoid(load(a, t, j)), sigmoid(load(a, t, H + j))
-            o, g = sigmoid(load(a, t, 2 * H + j)), tanh(load(a, t, 3 * H + j))
+            f, i = load(a, t, j), load(a, t, H + j)
+            o, g = load(a, t, 2 * H + j), load(a, t, 3 * H + j)
             cell = f * load(c, t, j) + i * g
-            store(a, t, j, f)
-            store(a, t, H + j, i)
-            store(a, t, 2 * H + j, o)
-            store(a, t, 3 * H + j, g)
             store(c, t + 1, j, cell)
             store(h, t + 1, j, o * tanh(cell))
 

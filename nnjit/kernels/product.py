@@ -18,7 +18,7 @@ GRAIN = 4 * SPAN
 
 
 @inlined
-def _eight_rows(out, t, i, w, m, x, s, add):
+def _eight_rows(out, t, i, w, m, x, s, add, f):
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zeros(out)
     if add:
         a0, a1 = load(out, t, i), load(out, t, i + 1)
@@ -35,47 +35,55 @@ def _eight_rows(out, t, i, w, m, x, s, add):
         a5 = a5 + w[k, m + 5] * v
         a6 = a6 + w[k, m + 6] * v
         a7 = a7 + w[k, m + 7] * v
-    store(out, t, i, a0)
-    store(out, t, i + 1, a1)
-    store(out, t, i + 2, a2)
-    store(out, t, i + 3, a3)
-    store(out, t, i + 4, a4)
-    store(out, t, i + 5, a5)
-    store(out, t, i + 6, a6)
-    store(out, t, i + 7, a7)
+    store(out, t, i, f(a0))
+    store(out, t, i + 1, f(a1))
+    store(out, t, i + 2, f(a2))
+    store(out, t, i + 3, f(a3))
+    store(out, t, i + 4, f(a4))
+    store(out, t, i + 5, f(a5))
+    store(out, t, i + 6, f(a6))
+    store(out, t, i + 7, f(a7))
 
 
 @inlined
-def product(out, t, first, w, x, s, add):
-    """Add ``w.T @ x[s]`` to rows of ``out[t]``, or write it; see `add_product`."""
+def product(out, t, first, w, x, s, add, f):
+    """Write ``f(w.T @ x[s])`` to rows of ``out[t]``, after adding what stands there if ``add``."""
     K, M = w.shape
     whole = M - M % 8
     for m in range(0, whole, 8):
-        _eight_rows(out, t, first + m, w, m, x, s, add)
+        _eight_rows(out, t, first + m, w, m, x, s, add, f)
     for m in range(whole, M):
         a = load(out, t, first + m) if add else zeros(out)
         for k in range(K):
             a = a + w[k, m] * load(x, s, k)
-        store(out, t, first + m, a)
+        store(out, t, first + m, f(a))
 
 
 @inlined
-def add_product(out, t, first, w, x, s):
-    """Add ``w.T @ x[s]`` to rows of ``out[t]``, from row ``first`` on.
+def identity(x):
+    """Return x."""
+    return x
+
+
+@inlined
+def add_product(out, t, first, w, x, s, f=identity):
+    """Add ``w.T @ x[s]`` to rows of ``out[t]``, from row ``first`` on, then apply ``f`` to them.
 
     Parameters
     ----------
     out : (T, M', LANES)
     w : (K, M), any strides
     x : (S, K, LANES)
+    f : function of lanes
+        Applied while the rows are still in registers.
     """
-    product(out, t, first, w, x, s, True)
+    product(out, t, first, w, x, s, True, f)
 
 
 @inlined
 def set_product(out, t, first, w, x, s):
     """Write ``w.T @ x[s]`` to rows of ``out[t]``; see `add_product`."""
-    product(out, t, first, w, x, s, False)
+    product(out, t, first, w, x, s, False, identity)
 
 
 @jit

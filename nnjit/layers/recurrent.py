@@ -1,6 +1,7 @@
 """The engine of every recurrent layer: tiles of lanes, pieces of time, and a cell's kernels."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,15 +141,14 @@ class Recurrent(Layer):
                 arrays = self._cell_arrays(piece)
                 self.cell.backward(piece["a"], *self._weights(), *arrays, dh, *carries)
                 wait()
-                wait = follow(
-                    lambda piece=piece, begin=begin, end=end: self._collect(
-                        piece, x[i, begin:end], grads, dx[i, begin:end]
-                    )
-                )
+                part = x[i, begin:end], grads, dx[i, begin:end]
+                wait = follow(partial(self._collect, piece, *part))
             wait()
 
         for_each(run, tiles)
         grads = {k: v.sum(axis=0) for k, v in sums.items()}
+        if self._codes:
+            grads["b"] = grads["U"].sum(axis=0)
         return dx if wanted else None, grads
 
     def _run_forward(
@@ -162,7 +162,7 @@ class Recurrent(Layer):
         weight_grads = [grads[name] for name in self.cell.weights]
         self.cell.gradients(piece["a"], *self._cell_arrays(piece), *weight_grads)
         if self._codes:
-            project_codes_backward(piece["a"], x, grads["U"], grads["b"])
+            project_codes_backward(piece["a"], x, grads["U"])
         else:
             project_signal_backward(piece["a"], x, self.params["U"], grads["U"], grads["b"], dx)
 
