@@ -63,10 +63,10 @@ class ProgressDisplay(Callback):
 
 
 def live_line(progress: Progress) -> str:
-    """Return one line: where the run is, the last batch, time gone and time to go."""
+    """Return one line: where the run is (from 0 on), the last batch, time gone and to go."""
     return (
-        f"epoch {progress.epoch} ({progress.epoch + 1} of {progress.n_epochs})  "
-        f"batch {progress.batch + 1}/{progress.n_batches}  "
+        f"epoch {progress.epoch}/{progress.n_epochs - 1}  "
+        f"batch {progress.batch}/{progress.n_batches - 1}  "
         f"accuracy {progress.accuracy:.3f}  loss {progress.loss:.4f}  "
         f"{seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left"
     )
@@ -80,7 +80,7 @@ def epoch_line(progress: Progress) -> str:
         for name, e in sets.items()
     )
     return (
-        f"epoch {progress.epoch} ({progress.epoch + 1} of {progress.n_epochs})  {values}  "
+        f"epoch {progress.epoch}/{progress.n_epochs - 1}  {values}  "
         f"({seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left)"
     )
 

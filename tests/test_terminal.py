@@ -45,9 +45,9 @@ def test_plain_lines_where_there_is_no_terminal():
     train(out)
     lines = file.getvalue().splitlines()
     assert [line.split("  ")[0] for line in lines] == [
-        "epoch 0 (1 of 3)",
-        "epoch 1 (2 of 3)",
-        "epoch 2 (3 of 3)",
+        "epoch 0/2",
+        "epoch 1/2",
+        "epoch 2/2",
     ]
     for line in lines:
         assert "train accuracy 0." in line
@@ -62,13 +62,13 @@ def test_live_line_on_a_terminal(monkeypatch):
     out, file = consoles(True)
     train(out)
     text = file.getvalue()
-    for epoch in (1, 2, 3):
-        for batch in (1, 2, 3):
-            assert f"epoch {epoch - 1} ({epoch} of 3)  batch {batch}/3  accuracy " in text
+    for epoch in (0, 1, 2):
+        for batch in (0, 1, 2):
+            assert f"epoch {epoch}/2  batch {batch}/2  accuracy " in text
     assert " gone, ? left" in text
     assert "0.00 s left" in text
     assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
-    assert text.rindex(CLEAR_LINE) > text.rindex("epoch 2 (3 of 3)")
+    assert text.rindex(CLEAR_LINE) > text.rindex("epoch 2/2")
 
 
 def test_live_line_is_not_redrawn_for_every_batch(monkeypatch):
@@ -96,7 +96,7 @@ def test_live_line_tells_where_it_is(monkeypatch):
     progress.mark_batch(4, 0.51234, 0.875)
     # 90 s for the 14 batches after the first: 25 to go
     assert terminal.live_line(progress) == (
-        "epoch 1 (2 of 4)  batch 5/10  accuracy 0.875  loss 0.5123  3:05 gone, 2:41 left"
+        "epoch 1/3  batch 4/9  accuracy 0.875  loss 0.5123  3:05 gone, 2:41 left"
     )
 
 

@@ -55,8 +55,8 @@ def test_output_in_order(untracked):
         "karplus: 48 clips",
         "majority baseline 0.500",
         "rnn      (N, 200, 1)",
-        "epoch 0 (1 of 3)  train accuracy",
-        "epoch 2 (3 of 3)  train accuracy",
+        "epoch 0/2  train accuracy",
+        "epoch 2/2  train accuracy",
         "dataset=karplus dataset.rate=1000",
         "accuracy",
         "95 % interval",
@@ -255,7 +255,7 @@ def test_on_a_terminal(columns, tmp_path):
     code, written = on_terminal(columns, *RUN, *UNTRACKED, "trainer.epochs=400", cwd=tmp_path)
     assert code == 0, written
     live = re.findall(
-        r"epoch \d+ \((\d+) of 400\)  batch 1/1  accuracy [\d.]+  loss [\d.]+  \S+ s gone", written
+        r"epoch (\d+)/399  batch 0/0  accuracy [\d.]+  loss [\d.]+  \S+ s gone", written
     )
     assert len(live) > 1
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
