@@ -61,18 +61,6 @@ def for_each(function: Callable[[int], None], n: int) -> None:
         future.result()
 
 
-def in_background(function: Callable[[], None]) -> Callable[[], None]:
-    """Start a function on another thread, where there is one; return what waits for its end."""
-    if getattr(_inside, "pool", False) or get_threads() == 1:
-        function()
-        return _nothing
-    return _workers().submit(function).result
-
-
-def _nothing() -> None:
-    pass
-
-
 def _workers() -> ThreadPoolExecutor:
     global _pool
     if _pool is None:

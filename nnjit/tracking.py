@@ -2,9 +2,7 @@
 
 import errno
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
 import warnings
@@ -18,15 +16,14 @@ from . import __version__, metrics
 from .callbacks import Callback, Progress
 from .classifier import Classifier
 from .datasets import DataSplits
+from .environment import environment
 from .errors import TrackingError
 from .history import Epoch, History
 from .persistence import weights_digest
-from .threads import get_threads
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
 _MAX_PARAM = 500
 _SPARE = 1 << 20  # bytes that stay free beside a model, for the store
-_PACKAGES = ("numpy", "numba", "scipy", "soundfile", "soxr", "hydra-core", "mlflow")
 
 
 @final
@@ -106,7 +103,8 @@ class MlflowTracker(Tracker):
         tags |= {"nnjit.kind": "run", "nnjit.overrides": " ".join(info.overrides)}
         run = self._client.create_run(experiment_id, run_name=info.name, tags=tags)
         self.run_id, self._experiment = run.info.run_id, experiment_id
-        params = {key: str(value)[:_MAX_PARAM] for key, value in flatten(info.config).items()}
+        values = {**flatten(info.config), "overrides": " ".join(info.overrides) or "none"}
+        params = {key: str(value)[:_MAX_PARAM] for key, value in values.items()}
         entities = mlflow.entities
         self._client.log_batch(
             self.run_id, params=[entities.Param(key, value) for key, value in params.items()]
@@ -132,8 +130,8 @@ class MlflowTracker(Tracker):
 
         now = int(time.time() * 1000)
         summary = summarise(history, data)
-        last = history.last.epoch
-        self._pending += [Metric(metric_key(k), v, now, last) for k, v in summary.items()]
+        # At step 0, the UI draws single values as bars.
+        self._pending += [Metric(metric_key(k), v, now, 0) for k, v in summary.items()]
         self._flush()
         for metric in sorted({m for e in history.final.sets.values() for m in e.undefined}):
             self._client.set_tag(
@@ -376,45 +374,6 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items:
         found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return found
-
-
-def environment() -> dict[str, str]:
-    """Return what a result may depend on, as tags: versions, commit, processor, threads."""
-    tags = {f"version.{name}": version(name) for name in _PACKAGES}
-    tags |= {"version.python": platform.python_version(), "version.nnjit": __version__}
-    tags |= {"cpu": _cpu(), "cores": str(os.cpu_count()), "threads": str(get_threads())}
-    tags |= {"platform": platform.platform()}
-    if commit := _git_commit():
-        tags["mlflow.source.git.commit"] = commit
-    return tags
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str:
-    """Return the commit of nnjit's own source where it is a checkout, with + if it was changed."""
-    source = Path(__file__).parent.parent
-    if not (source / ".git").exists():
-        return ""
-    git = ["git", "-C", str(source)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def _shell(path: Path) -> str:

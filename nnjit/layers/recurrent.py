@@ -1,7 +1,6 @@
 """The engine of every recurrent layer: tiles of lanes, pieces of time, and a cell's kernels."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from ..kernels.inputs import (
     table_of,
 )
 from ..kernels.product import GRAIN
-from ..threads import for_each, get_threads, in_background
+from ..threads import for_each
 from .base import Array, Gradients, Layer
 from .bptt import Bptt
 from .cells import Cell
 from .spec import Codes, Signal, Spec, Vector
 
-_PIECE_BYTES = 1 << 20  # of the arrays of a piece of time: about what the second-level cache holds
+_PIECE_BYTES = 1 << 21  # of the arrays of a piece of time: they stay in the caches
 _KEEP_BYTES = 1 << 28  # above this, checkpoint="auto" recomputes the gates instead of keeping them
 Arrays = dict[str, Array]
 
@@ -118,16 +117,12 @@ class Recurrent(Layer):
         wanted = not (self._codes or self.is_first)
         dx = np.empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in self.params.items()}
-        # The chain of steps waits for itself; where threads are idle, one of them follows it and
-        # takes the sums over time. It does one piece after the other, so their order stays.
-        follow = in_background if kept and tiles < get_threads() else _at_once
 
         def run(i: int) -> None:
             grads = {k: v[i] for k, v in sums.items()}
             carries = self._states(1, 1)[0, 0][:, None]
             carries[...] = 0
             work = self._work(kept, i, pieces)
-            wait = _nothing
             for p in range(len(pieces) - 1, -1, -1):
                 begin, end = pieces[p]
                 piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
@@ -140,10 +135,7 @@ class Recurrent(Layer):
                 dh = dy[i, max(begin - first, 0) : max(end - first, 0)]
                 arrays = self._cell_arrays(piece)
                 self.cell.backward(piece["a"], *self._weights(), *arrays, dh, *carries)
-                wait()
-                part = x[i, begin:end], grads, dx[i, begin:end]
-                wait = follow(partial(self._collect, piece, *part))
-            wait()
+                self._collect(piece, x[i, begin:end], grads, dx[i, begin:end])
 
         for_each(run, tiles)
         grads = {k: v.sum(axis=0) for k, v in sums.items()}
@@ -238,12 +230,3 @@ class Recurrent(Layer):
             for start in range(0, T, reach)
             for begin in range(start, min(start + reach, T), steps)
         ]
-
-
-def _nothing() -> None:
-    pass
-
-
-def _at_once(function: Callable[[], None]) -> Callable[[], None]:
-    function()
-    return _nothing
