@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import signal
 import sys
 import warnings
@@ -27,6 +28,9 @@ def one_line_errors() -> Iterator[None]:
         _exit("interrupted", _INTERRUPTED)
     except NnjitError as error:
         _exit(str(error))
+    except BrokenPipeError:  # who read the output has gone, as in ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except Exception as error:
         message = _explain(error)
         if message is None:

@@ -103,7 +103,7 @@ class AuthorMusic(Dataset):
             os.replace(unpacked, self.root)
         except (DataError, OSError) as error:
             raise DataError(
-                f"{error}; or put the recordings below {self.root}/true and {self.root}/false by "
-                "hand, or use dataset=guitar"
+                f"{error}: try again, put the recordings below {self.root}/true and "
+                f"{self.root}/false by hand, or use dataset=guitar"
             ) from None
         shutil.rmtree(work, ignore_errors=True)
