@@ -1,5 +1,6 @@
 """What is true of every recurrent cell; the cells are in registry.py."""
 
+import naive
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from registry import (
     to_tiles,
 )
 
-from nnjit.layers import RNN, Bptt, Signal
+from nnjit.layers import RNN, Bptt, Codes, Signal
 from nnjit.layers import recurrent as engine
 
 # (N, T, H): one clip, whole and broken tiles, odd and whole blocks of units, spans and pieces.
@@ -94,6 +95,25 @@ def test_gradients_equal_central_differences(cell, kind, sequences, shape, rng):
         assert_gradient(f, layer.params[name], gradient, rng)
     if kind == "signal":
         assert_gradient(f, x, dx, rng)
+
+
+@every_cell
+@pytest.mark.parametrize("levels", [2, 16, 17, 256])
+def test_codes_equal_their_one_hot_vectors(cell, levels, rng):
+    codes = rng.integers(0, levels, (17, 140), np.uint8)
+    codes[0, :2] = 0, levels - 1
+    layers = [
+        build(cell.layer(6, return_sequences=True), spec)
+        for spec in (Codes(140, levels), Signal(140, levels))
+    ]
+    dy = rng.normal(size=(17, 140, 6))
+    one_hot = naive.one_hot(codes, levels)
+    (y, _, grads), (same_y, _, same_grads) = (
+        forward_backward(layer, x, dy) for layer, x in zip(layers, (codes, one_hot), strict=True)
+    )
+    np.testing.assert_allclose(y, same_y, rtol=0, atol=1e-13)
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, same_grads[name], rtol=1e-10, atol=1e-11, err_msg=name)
 
 
 @every_cell
