@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .errors import NnjitError
@@ -55,6 +55,7 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
         return f"cannot write {error.filename} ({error.strerror}): start in another folder"
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf import ListConfig
     from omegaconf.errors import OmegaConfBaseException
 
     from .composition import choose, first_line
@@ -65,7 +66,8 @@ def _explain(error: BaseException) -> str | None:
         return f"{group}={choice} does not exist: {choose(choice, options)}"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
-        keys = [str(key) for key in cause.parent_node]
+        entries = isinstance(cause.parent_node, ListConfig)
+        keys = [str(k) for k in (range(len(cause.parent_node)) if entries else cause.parent_node)]
         if cause.key is not None and str(cause.key) not in keys:
             remedy = choose(str(cause.key), keys) if keys else f"+{cause.full_key}=VALUE adds it"
             return f"{cause.full_key} does not exist: {remedy}"
@@ -76,6 +78,27 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return first_line(error)
     return None
+
+
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with quotes around values that Hydra's grammar does not know.
+
+    A shell has taken the user's own quotes away: paths with umlauts, commas or ``~`` arrive bare.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found = OverridesParser.create(), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and not argument.startswith("-"):
+            try:
+                parser.parse_override(argument)
+            except HydraException:
+                escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+                argument = f'{key}="{escaped}"'
+        found.append(argument)
+    return found
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
 
-def build(cfg: DictConfig, place: str, trusted: Sequence[str] = ()) -> Any:
+def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> Any:
     """Return the object that ``cfg[place]`` describes.
 
     Raises
@@ -37,7 +37,9 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] = ()) -> Any:
         raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from None
-    _check(plain, place, tuple(trusted))
+    if not isinstance(plain, dict) or "_target_" not in plain:
+        raise ConfigError(f"{place} names nothing to build: see --help for its choices")
+    _check(plain, place, tuple(trusted or ()))
     try:
         return instantiate(plain, _convert_="all")
     except InstantiationException as error:
@@ -73,12 +75,17 @@ def _check(node: Any, place: str, trusted: tuple[str, ...]) -> None:
 
 def _check_call(node: dict[str, Any], place: str, trusted: tuple[str, ...]) -> None:
     target = str(node["_target_"])
-    if target.split(".")[0] not in ("nnjit", *trusted):
+    package = target.split(".")[0]
+    if package not in ("nnjit", *trusted):
         raise ConfigError(
             f"{place}._target_={target} is not of nnjit: "
-            f"add trusted=[{target.split('.')[0]}] if you trust that package"
+            f"add trusted=[{package}] if you trust that package"
         )
     function = _find(target, place)
+    if package not in trusted and not (
+        inspect.isclass(function) and issubclass(function, _parts())
+    ):
+        raise ConfigError(f"{place}._target_={target} is no part that a configuration can build")
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     parameters = _parameters(function)
     for key, value in node.items():
@@ -90,6 +97,19 @@ def _check_call(node: dict[str, Any], place: str, trusted: tuple[str, ...]) -> N
         if not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hint):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
             raise ConfigError(f"{place}.{key}={value!r} has the wrong type: it takes {wanted}")
+
+
+def _parts() -> tuple[type, ...]:
+    """Return the classes that a configuration may build: these, and what derives from them."""
+    from .datasets import Dataset
+    from .layers import Bptt, Layer
+    from .model import Sequential
+    from .optimizers import Optimizer
+    from .schedules import Schedule
+    from .tracking import Tracker
+    from .trainer import Trainer
+
+    return Dataset, Layer, Bptt, Sequential, Optimizer, Schedule, Tracker, Trainer
 
 
 def _find(target: str, place: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import __version__
 from .threads import get_threads
 
-_PACKAGES = ("numpy", "numba", "scipy", "soundfile", "soxr", "hydra-core", "mlflow")
+_PACKAGES = ("numpy", "numba", "soundfile", "soxr", "hydra-core", "mlflow")
 
 
 def environment() -> dict[str, str]:

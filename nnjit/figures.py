@@ -61,7 +61,9 @@ def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
     axis = figure.subplots()
     for name, evaluation in sets.items():
         p = evaluation.probabilities
-        score = p[:, 0] if p.shape[1] == 1 else p[:, data.positive]
+        if p.shape[1] == 1:  # a single unit is the probability of class 1
+            p = np.hstack([1 - p, p])
+        score = p[:, data.positive]
         truth = data.sets()[name].labels == data.positive
         recall, precision = precision_recall_curve(score, truth)
         axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)

@@ -70,4 +70,5 @@ def get(name: str) -> Initializer:
 
 def fill(name: str, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> NDArray[Any]:
     """Return a new array from the initialiser of that name, in ``dtype``."""
-    return get(name)(shape, rng).astype(dtype)
+    # Optimisers and kernels walk parameters in C order; a transposed matrix would be copied.
+    return np.ascontiguousarray(get(name)(shape, rng), dtype)

@@ -87,6 +87,9 @@ class Sequential:
         """Copy values of the same names and shapes into `params`."""
         for name, group in params.items():
             for key, value in group.items():
+                if self.params[name][key].shape != value.shape:
+                    shape = self.params[name][key].shape
+                    raise ShapeError(f"{name}.{key} is {shape}, got {value.shape}")
                 self.params[name][key][...] = value
 
     def build(

@@ -62,6 +62,10 @@ class Optimizer(ABC):
             if not no_limit and (value is None or not value > 0):
                 raise ConfigError(f"optimizer.{place}={value} must be above 0")
 
+    def reset(self) -> None:
+        """Forget all steps: the next one is the first."""
+        self.state, self.n_steps = {}, 0
+
     def check_layers(self, names: list[str]) -> None:
         """Raise ConfigError where a layer that has settings, or a setting, does not exist."""
         for layer, settings in self.layers.items():
@@ -88,7 +92,10 @@ class Optimizer(ABC):
         for layer, layer_grads in self._clipped(grads).items():
             rate = self.rate(layer, epoch)
             for name, gradient in layer_grads.items():
-                self._update(f"{layer}.{name}", params[layer][name], gradient, rate)
+                w = params[layer][name]
+                if not w.flags.c_contiguous:  # its flat form would be a copy: it would never change
+                    raise ConfigError(f"{layer}.{name} must be in C order: np.ascontiguousarray")
+                self._update(f"{layer}.{name}", w, gradient, rate)
 
     @abstractmethod
     def _update(self, key: str, w: Array, g: "Array | RowGradient", rate: float) -> None:
@@ -97,6 +104,8 @@ class Optimizer(ABC):
     def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
         if key not in self.state:
             self.state[key] = {name: np.zeros_like(w) for name in names}
+        if self.state[key][names[0]].shape != w.shape:
+            raise ConfigError(f"the optimizer's memory of {key} is of another model: call reset()")
         return [self.state[key][name].reshape(-1) for name in names]
 
     def _positive_settings(self) -> list[tuple[str, Any]]:

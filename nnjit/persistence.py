@@ -25,6 +25,7 @@ from .model import Sequential
 FORMAT = "nnjit model"
 VERSION = 1
 MAX_BYTES = 1 << 31
+_MOST_VALUES = 100_000
 _DTYPES = ("<f4", "<f8")
 # Each makes a table as large as the number beside it; the files of nnjit use MEMOIZE.
 _BOMBS = ("PUT", "BINPUT", "LONG_BINPUT")
@@ -90,8 +91,10 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
         )
     try:
         parts = {key: document[key] for key in ("config", "weights", "extra")}
+        _check_size(parts)
         if document["digest"] != _digest(parts):
             raise ModelFileError("its content does not match its digest")
+        _check_architecture(parts)
         model = Sequential.from_config(parts["config"])
         _fill(model, parts["weights"])
     except Exception as error:  # whatever the values lead to, sizes that no memory holds included
@@ -109,6 +112,26 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise ModelFileError("it refers to something outside the file")
+
+
+def _check_size(parts: dict[str, Any]) -> None:
+    """Refuse what would grow when it is hashed: a few bytes can hold lists of the same list."""
+    pending, seen = [parts], 0
+    while pending:
+        value = pending.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ModelFileError("it holds more values than any model file of nnjit")
+        if isinstance(value, dict | list | tuple):
+            pending += value.values() if isinstance(value, dict) else value
+
+
+def _check_architecture(parts: dict[str, Any]) -> None:
+    """Refuse an architecture that is larger than the weights in the file, before it is built."""
+    held = sum(len(w["data"]) for group in parts["weights"].values() for w in group.values()) // 4
+    for layer in parts["config"]["layers"]:
+        if layer.get("hidden_size", 0) ** 2 > held or layer.get("units", 0) > held:
+            raise ModelFileError("its architecture is larger than its weights")
 
 
 def _pack(value: NDArray[Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from . import composition, terminal
-from .cli import one_line_errors, one_line_warnings
+from .cli import one_line_errors, one_line_warnings, quoted
 from .metrics import majority_baseline, wilson_interval
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment")
@@ -25,6 +26,7 @@ def main() -> None:
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
     with one_line_errors():
+        sys.argv[1:] = quoted(sys.argv[1:])
         compose(job)()
 
 
@@ -62,7 +64,9 @@ def run(cfg: DictConfig) -> float:
         display.close()
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-        tracker.fail(composition.first_line(Exception(reason)), interrupted)
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            for line in tracker.fail(composition.first_line(Exception(reason)), interrupted):
+                out.print(line, soft_wrap=True)
         raise
     return history.best.flat()[history.monitor]
 
@@ -80,7 +84,7 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
     overrides = [o for o in job.overrides.task if not o.startswith(("name=", "experiment="))]
-    name = " ".join([cfg.name] * bool(cfg.name) + overrides) or choices["model"]
+    name = " ".join([str(cfg.name)] * bool(cfg.name) + overrides) or choices["model"]
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
     tags["nnjit.dataset_digest"] = data.digest
@@ -102,7 +106,8 @@ def _verdict(history: Any, data: Any) -> str:
         accuracy = history.final.sets[name].values["accuracy"]
         low, high = wilson_interval(accuracy, len(clips))
         lines.append(
-            f"{name:5}  accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}; "
+            f"{name:5}  accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f} if the "
+            f"{len(clips)} clips of {len(set(clips.tracks))} tracks were independent; "
             f"always answering the largest class {majority_baseline(clips.labels):.3f}"
         )
     lines.append(

@@ -33,10 +33,11 @@ def set_threads(n: int | None = None) -> int:
     global _n_threads, _pool
     if n is not None and n < 1:
         raise ConfigError(f"trainer.threads={n} is not a number of threads: use 1 or more, or null")
-    _n_threads = n or available_cores()
-    if _pool is not None:
+    wanted = n or available_cores()
+    if _pool is not None and wanted != _n_threads:
         _pool.shutdown(wait=False)
         _pool = None
+    _n_threads = wanted
     threadpool_limits(limits=1, user_api="blas")
     return _n_threads
 

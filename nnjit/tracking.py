@@ -1,7 +1,9 @@
 """The record of runs. This module alone knows MLflow, and imports it when a run is tracked."""
 
+import contextlib
 import errno
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -51,8 +53,8 @@ class Tracker(Callback, ABC):
         """Add results, figures and the model, and close; return lines that tell a person where."""
 
     @abstractmethod
-    def fail(self, reason: str, interrupted: bool = False) -> None:
-        """Close the record of a run that did not end well."""
+    def fail(self, reason: str, interrupted: bool = False) -> list[str]:
+        """Close the record of a run that did not end well; return lines that tell where it is."""
 
 
 @final
@@ -68,8 +70,9 @@ class NoTracker(Tracker):
         classifier.save(self._path)
         return [f"predict  python -m nnjit.predict model={_shell(self._path)} audio=FILE_OR_FOLDER"]
 
-    def fail(self, reason: str, interrupted: bool = False) -> None:
+    def fail(self, reason: str, interrupted: bool = False) -> list[str]:
         """Do nothing."""
+        return []
 
 
 @final
@@ -143,13 +146,15 @@ class MlflowTracker(Tracker):
         self._client.set_terminated(self.run_id, "FINISHED")
         return self._directions()
 
-    def fail(self, reason: str, interrupted: bool = False) -> None:
+    def fail(self, reason: str, interrupted: bool = False) -> list[str]:
         """Keep what was measured, and mark the run FAILED, or KILLED where a person stopped it."""
         if not self.run_id:
-            return
+            return []
         self._flush()
         self._client.set_tag(self.run_id, "nnjit.failure", reason)
-        self._client.set_terminated(self.run_id, "KILLED" if interrupted else "FAILED")
+        status = "KILLED" if interrupted else "FAILED"
+        self._client.set_terminated(self.run_id, status)
+        return [f"run      {self.run_id} is on record as {status} in {self.uri}"]
 
     def _experiment_id(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -233,9 +238,10 @@ class MlflowTracker(Tracker):
         remote = self.uri.startswith(("http://", "https://"))
         server = self.uri.rstrip("/") if remote else "http://127.0.0.1:5000"
         link = f"{server}/#/experiments/{self._experiment}/runs/{self.run_id}"
-        start = f"mlflow ui --backend-store-uri {self.uri} --workers 1, then "
+        link += "?workflowType=machine_learning"
+        start = f"mlflow ui --backend-store-uri {_shell(self.uri)} --workers 1, then "
         here = "" if self.root == Path("runs").resolve() else f" root={_shell(self.root)}"
-        where = here if local else f" uri={self.uri}"
+        where = here if local else f" uri={_shell(self.uri)}"
         return [
             f"run      {self.run_id} in {self.uri}",
             f"open     {'' if remote else start}{link}",
@@ -267,14 +273,24 @@ def open_store(uri: str) -> tuple[Any, Any]:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are raised as well
     try:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        client.search_experiments(max_results=1)
+        with _alone(uri):  # two processes that migrate a new store at once break it for good
+            client = mlflow.MlflowClient(uri)
+            client.search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(_store_problem(uri, error)) from None
     return mlflow, client
+
+
+def _alone(uri: str) -> Any:
+    """Return a context in which no other process opens the same SQLite file."""
+    if not uri.startswith("sqlite:///"):
+        return contextlib.nullcontext()
+    from filelock import FileLock
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def _store_problem(uri: str, error: Exception) -> str:
@@ -283,6 +299,11 @@ def _store_problem(uri: str, error: Exception) -> str:
         return (
             f"the store {uri} was written by another version of MLflow: install that version, or "
             "choose another folder with tracking.root=FOLDER"
+        )
+    if "_alembic_tmp_" in text or "duplicate column" in text:
+        return (
+            f"the store {uri} was left half made by a process that was killed: move its file away, "
+            "or choose another folder with tracking.root=FOLDER"
         )
     return (
         f"cannot open the store {uri}: {text[:200]}: "
@@ -296,7 +317,7 @@ def fetch_model(run: str, uri: str) -> tuple[str, Path]:
     Parameters
     ----------
     run
-        An id, or "latest": the newest finished run that has a model.
+        An id, or "latest": the newest finished run.
 
     Raises
     ------
@@ -320,7 +341,10 @@ def fetch_model(run: str, uri: str) -> tuple[str, Path]:
         folder = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/model")
     except (mlflow.exceptions.MlflowException, OSError):
         raise TrackingError(f"run={run_id} has no model: it did not finish") from None
-    return run_id, next(Path(folder).rglob("model.pkl"))
+    found = next(Path(folder).rglob("model.pkl"), None)
+    if found is None:
+        raise TrackingError(f"run={run_id} has a model, but not of nnjit")
+    return run_id, found
 
 
 def _latest(client: Any) -> str:
@@ -376,5 +400,5 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _shell(path: Path) -> str:
-    return f"'{path}'" if " " in str(path) else str(path)
+def _shell(value: object) -> str:
+    return shlex.quote(str(value))

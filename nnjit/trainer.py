@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import losses, metrics
-from .callbacks import Callback, Progress
+from .callbacks import Callback, EarlyStopping, Progress
 from .datasets.clips import DataSplits
 from .errors import ConfigError, DataError, DivergedError
 from .history import Epoch, Evaluation, History
@@ -22,6 +22,7 @@ Array = NDArray[Any]
 Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
 _EVALUATION_BATCH = 256
 _REDUCTIONS = ("mean", "sum")
+_FALLBACK = ("", "val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
 _INIT, _SHUFFLE, _DROPOUT = range(3)
 
@@ -53,6 +54,8 @@ class Trainer:
         ``set/metric`` that tells the best epoch; the training set's where there is no such set.
     restore_best
         Leave the model with the parameters of the best epoch instead of the last.
+    patience
+        Stop when the best epoch lies so many epochs back; None trains them all.
     bptt
         How recurrent layers go back through time.
     """
@@ -69,6 +72,7 @@ class Trainer:
         threads: int | None = None,
         monitor: str = "val/accuracy",
         restore_best: bool = False,
+        patience: int | None = None,
         bptt: Bptt | None = None,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -90,6 +94,10 @@ class Trainer:
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
         self.bptt = bptt or Bptt()
+        if patience is not None and patience < 1:
+            raise ConfigError(f"trainer.patience={patience} must be 1 epoch or more, or null")
+        self.patience = patience
+        self._fitted: Sequential | None = None
 
     def fit(
         self, model: Sequential, data: DataSplits | Arrays, callbacks: Sequence[Callback] = ()
@@ -114,6 +122,9 @@ class Trainer:
             Where settings, data and model do not go together.
         """
         sets, n_classes = self.prepare(model, data)
+        if self._fitted is not model:  # what the optimizer remembers is about another model
+            self.optimizer.reset()
+            self._fitted = model
         positive, classes = _roles(data)
         n_train = len(sets["train"][0])
         n_batches = n_train // self.batch_size
@@ -125,6 +136,8 @@ class Trainer:
                 "lower it, or set trainer.keep_remainder=true"
             )
         history = History(self._monitor(sets))
+        if self.patience is not None:
+            callbacks = [*callbacks, EarlyStopping(self.patience)]
         progress = Progress(model, history, self.epochs, n_batches)
         best: dict[str, dict[str, Array]] = {}
         for callback in callbacks:
@@ -216,6 +229,11 @@ class Trainer:
                     "build the model for these arrays first: model.build(Signal(T, D))"
                 )
             model.build(inputs, self._stream(_INIT))
+        elif inputs is not None and model.inputs != inputs:
+            raise ConfigError(
+                f"the model was built for {model.inputs}, the data set gives "
+                f"{inputs}: build a new one"
+            )
         self.loss.check(model.activation)
         self.optimizer.check_layers(list(model.params))
         if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
@@ -264,6 +282,10 @@ class Trainer:
 
     def _monitor(self, sets: Mapping[str, Any]) -> str:
         name, _, metric = self.monitor.rpartition("/")
+        if name not in sets and name not in _FALLBACK:
+            raise ConfigError(
+                f"trainer.monitor={self.monitor} names no set: choose from {', '.join(sets)}"
+            )
         return f"{name if name in sets else 'train'}/{metric}"
 
 

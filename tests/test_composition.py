@@ -221,3 +221,17 @@ def test_first_line():
 
 def test_conf_is_found():
     assert (composition.CONF / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["nnjit.composition._find", "nnjit.threads.for_each", "nnjit.persistence.read", "nnjit.Codes"],
+)
+def test_functions_of_nnjit_are_no_parts(target):
+    with pytest.raises(ConfigError, match="no part that a configuration can build"):
+        build(composed(f"tracking._target_={target}"), "tracking")
+
+
+def test_a_group_without_a_target():
+    with pytest.raises(ConfigError, match="dataset names nothing to build"):
+        build(composed("dataset=_shared"), "dataset")

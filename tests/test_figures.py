@@ -127,3 +127,14 @@ def test_a_long_history_of_undefined_values():
         dict.fromkeys(history.final.sets["val"].values, 0.0), ["precision"], np.eye(2, dtype=int), 0
     )
     drawn(figures.learning_curves(history, data))
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_precision_recall_of_one_unit_is_about_the_positive_class(positive):
+    data = toy.data(positive=positive)
+    model = toy.model(1, "sigmoid")
+    history = toy.trainer(loss="binary_cross_entropy", epochs=30).fit(model, data)
+    (axis,) = drawn(figures.precision_recall(history.final.sets, data)).axes
+    precision = axis.get_lines()[0].get_ydata()
+    assert history.final.sets["train"].values["accuracy"] > 0.9
+    assert precision[:10].min() > 0.9

@@ -4,7 +4,8 @@ from registry import both_dtypes
 
 from nnjit import initializers
 from nnjit.errors import ConfigError
-from nnjit.initializers import INITIALIZERS
+from nnjit.initializers import INITIALIZERS, fill
+from nnjit.optimizers import SGD
 
 SHAPE = (300, 200)  # (fan in, fan out)
 
@@ -67,3 +68,19 @@ def test_error():
     message = "initializer 'glorot' does not exist: choose from zeros, ones, .*orthogonal"
     with pytest.raises(ConfigError, match=message):
         initializers.get("glorot")
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+@pytest.mark.parametrize("shape", [(4, 32), (32, 4)])
+def test_every_matrix_can_be_trained_in_place(name, shape):
+    """An array in another order would be copied by the optimiser, and stay as it was."""
+    w = fill(name, shape, np.random.default_rng(0), np.float32)
+    before = w.copy()
+    SGD(1.0).step({"layer": {"w": w}}, {"layer": {"w": np.ones(shape, np.float32)}})
+    np.testing.assert_array_equal(w, before - 1)
+
+
+def test_an_array_that_would_be_copied_is_refused():
+    w = np.ones((3, 4)).T
+    with pytest.raises(ConfigError, match="must be in C order"):
+        SGD(1.0).step({"layer": {"w": w}}, {"layer": {"w": np.ones((4, 3))}})

@@ -395,3 +395,19 @@ def test_symbols_that_training_never_saw(classifier):
 def test_codes_that_do_not_fit(codes, classifier):
     with pytest.raises(ShapeError):
         classifier.predict(codes)
+
+
+def test_values_that_grow_are_refused(path):
+    grown = []
+    for _ in range(60):
+        grown = [grown, grown]
+    path.write_bytes(pickle.dumps({**document(path), "extra": grown, "digest": "none"}, protocol=5))
+    refuses(path, "more values than any model file")
+
+
+@pytest.mark.parametrize("options", [{"layer": "RNN", "hidden_size": 10**6}, {"units": 10**9}])
+def test_an_architecture_larger_than_its_weights_is_refused(path, options):
+    content = document(path)
+    content["config"]["layers"][-1] |= options
+    rewrite(path, content)
+    refuses(path, "larger than its weights")

@@ -7,9 +7,11 @@ import toy
 
 from nnjit.callbacks import Callback, EarlyStopping
 from nnjit.errors import ConfigError, DataError, DivergedError, ShapeError
-from nnjit.layers import GRU, Dense, Signal
+from nnjit.layers import GRU, Codes, Dense, Flatten, Signal
 from nnjit.model import Sequential
+from nnjit.optimizers import Adam
 from nnjit.persistence import weights_digest
+from nnjit.trainer import Trainer
 
 
 class Recorder(Callback):
@@ -271,3 +273,39 @@ def test_history_and_rates():
     assert history.final is history.epochs[-1]
     assert history.final.rates == {"dense": 0.2, "dense_2": 0.2}
     assert {"train/loss", "val/accuracy", "test/npv"} <= set(history.final.flat())
+
+
+def test_another_model_starts_with_a_fresh_optimizer():
+    data, shared = toy.data(), Trainer(Adam(), epochs=3, threads=1)
+    shared.fit(Sequential([Flatten(), Dense(64, "relu"), Dense(2, "softmax")]), data)
+    models = [toy.model(), toy.model()]
+    shared.fit(models[0], data)
+    Trainer(Adam(), epochs=3, threads=1).fit(models[1], data)
+    for name, value in toy.weights(models[0]).items():
+        np.testing.assert_array_equal(value, toy.weights(models[1])[name], err_msg=name)
+
+
+def test_an_optimizer_refuses_the_memory_of_another_model():
+    optimizer, data = Adam(), toy.data()
+    Trainer(optimizer, epochs=1, threads=1).fit(toy.model(), data)
+    wide = Sequential([Flatten(), Dense(64, "relu"), Dense(2, "softmax")]).build(
+        Codes(toy.STEPS, toy.LEVELS)
+    )
+    with pytest.raises(ConfigError, match="is of another model"):
+        optimizer.step(wide.params, wide.params)
+
+
+def test_a_model_of_another_data_set_is_refused():
+    model = toy.model().build(Codes(toy.STEPS, toy.LEVELS + 1))
+    with pytest.raises(ConfigError, match="was built for"):
+        toy.trainer().fit(model, toy.data())
+
+
+def test_a_monitor_of_no_set_is_refused():
+    with pytest.raises(ConfigError, match="vla/accuracy names no set: choose from train, val"):
+        toy.trainer(monitor="vla/accuracy").fit(toy.model(), toy.data())
+
+
+def test_patience_ends_a_run():
+    history = toy.trainer(epochs=200, patience=2, monitor="val/loss").fit(toy.model(), toy.data())
+    assert history.last.epoch == history.best.epoch + 2 < 199

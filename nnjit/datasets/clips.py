@@ -128,7 +128,7 @@ class DataSplits:
         lines = [
             f"{self.name}: {sum(map(len, self.sets().values()))} clips of {encoding.n_steps} steps "
             f"({encoding.duration:g} s at {encoding.rate:g} Hz), {encoding.levels} levels "
-            f"({encoding.method}), positive class {self.classes[self.positive]}, {self.digest}"
+            f"({encoding.method}), {self._about()}, {self.digest}"
         ]
         for name, counts in self.balance().items():
             clips = self.sets()[name]
@@ -139,6 +139,11 @@ class DataSplits:
             )
         lines.append(f"  {self._sharing()}")
         return "\n".join(lines)
+
+    def _about(self) -> str:
+        if len(self.classes) > 2:
+            return f"{len(self.classes)} classes (recall and precision are means over them)"
+        return f"positive class {self.classes[self.positive]}"
 
     def _sharing(self) -> str:
         tracks = [track for clips in self.sets().values() for track in set(clips.tracks)]

@@ -53,6 +53,13 @@ class Folder(Dataset):
             self.class_folders = [p for p in below if p.is_dir() and p.name[0] != "."]
         else:
             self.class_folders = [self.root / Path(f).expanduser() for f in (false, true)]
+        real = [folder.resolve() for folder in self.class_folders]
+        for i, folder in enumerate(real):
+            if any(folder.is_relative_to(other) for other in real[:i] + real[i + 1 :]):
+                raise ConfigError(
+                    f"dataset.true={true} and dataset.false={false} overlap: a recording must "
+                    "belong to one class"
+                )
         if len(self.class_folders) < 2:
             raise DataError(
                 f"dataset.root={root} has {len(self.class_folders)} sub-folder(s): "

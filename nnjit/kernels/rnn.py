@@ -4,8 +4,6 @@ from ._jit import jit
 from ._lanes import load, store, tanh
 from .product import add_outer, add_product, set_product
 
-GATES = 1
-
 
 @jit
 def rnn_forward(a, V, h):
@@ -14,7 +12,7 @@ def rnn_forward(a, V, h):
     Parameters
     ----------
     a : (T, H, LANES)
-        Input projections ``x U + b``. On return: unchanged rows are spent.
+        Input projections ``x U + b``. On return: the same plus ``h' V``.
     V : (H, H)
     h : (T + 1, H, LANES)
         ``h[0]`` is the state before the first step; ``h[1:]`` are written.

@@ -268,3 +268,10 @@ def test_hydra_composes_and_builds_each(tmp_path):
             built = instantiate(compose(f"dataset/{data_set.name}", overrides).dataset)
             assert isinstance(built, data_set)
             assert (built.encoding.levels, built.sizes) == (4, (2, 1, 0))
+
+
+@pytest.mark.parametrize("other", ["mine", "mine/", "./mine", ".", "mine/deeper"])
+def test_folders_that_overlap_are_refused(tmp_path, other):
+    (tmp_path / "mine" / "deeper").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"dataset\.true=mine and dataset\.false="):
+        Folder(tmp_path, true="mine", false=other)

@@ -2,6 +2,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import sys
 import termios
@@ -11,8 +12,10 @@ import pytest
 import soundfile
 from commands import PREDICT, RUN, SMALL, environment, python, refused, succeeded
 from conftest import GUITAR
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nnjit.classifier import Classifier
+from nnjit.cli import quoted
 
 UNTRACKED = (*SMALL, "tracking=none")
 
@@ -102,7 +105,7 @@ CONFIGURATION = [
     (["dataset.rate=-5"], "dataset.rate=-5 does not work"),
     (["optimizer.layers={rnn:{clip_norm:1}}"], "+optimizer.layers.rnn=VALUE"),
     (["model._target_=os.system"], "is not of nnjit"),
-    (["trainer.epochs=[1"], "cannot read 'trainer.epochs=[1'"),
+    (["trainer.epochs=[1"], "trainer.epochs='[1' has the wrong type"),
     (["model=5"], "write GROUP=CHOICE"),
     (["optimizer.learning_rate=1e38"], "the loss became"),
 ]
@@ -293,3 +296,34 @@ def test_wheel_holds_conf_and_runs_anywhere(tmp_path, pytestconfig):
     options = ("model=rnn", "dataset.rate=200", "trainer.epochs=1", "tracking=none")
     lines = succeeded(python(*RUN, *options, cwd=elsewhere, **path))
     assert lines[0].startswith("guitar: ")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "dataset.root=Müsik",
+        "dataset.root=a (b), c",
+        "dataset.root=~/x",
+        'name=say "hi"',
+        "name=a\\b",
+    ],
+)
+def test_values_that_hydra_does_not_know_are_quoted(argument):
+    (again,) = quoted([argument])
+    override = OverridesParser.create().parse_override(again)
+    assert override.value() == argument.partition("=")[2]
+
+
+def test_other_arguments_stay():
+    arguments = ["-m", "model=ff,rnn", "seed=1", "--cfg", "job", "~schedule", "a=[1,2]", "b={c: 1}"]
+    assert quoted(arguments) == arguments
+
+
+@pytest.mark.slow
+def test_folders_with_odd_names(tmp_path):
+    root = tmp_path / "Müsik (alt), neu"
+    for author in ("el_senator", "carlos_viola"):
+        shutil.copytree(GUITAR / author, root / author)
+    options = ("dataset=folder", f"dataset.root={root}", "dataset.rate=1000", "trainer.epochs=1")
+    lines = succeeded(python(*RUN, *options, "model=rnn", "tracking=none", cwd=tmp_path))
+    assert lines[0].startswith("folder: 256 clips")

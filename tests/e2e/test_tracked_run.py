@@ -229,3 +229,12 @@ def test_three_classes_with_odd_names(tmp_path, music):
     assert {"val/recall", "val/recall/el_senator", "val/recall/a _50__ _home"} <= set(
         found.data.metrics
     )
+
+
+@pytest.mark.slow
+def test_first_runs_at_once_make_one_store(tmp_path):
+    """A store that does not exist yet is made once, whoever comes first."""
+    three = [start(*RUN, *SMALL, f"seed={seed}", cwd=tmp_path) for seed in (1, 2, 3)]
+    written = [process.communicate(timeout=300) for process in three]
+    assert [process.returncode for process in three] == [0, 0, 0], written
+    assert [r.info.status for r in runs(tmp_path)] == ["FINISHED"] * 3
