@@ -147,7 +147,8 @@ def test_last_lines_tell_where_and_how(folder, run):
     where, look, judge = lines[-3:]
     assert where == f"run      {run.info.run_id} in sqlite:///{place}/runs/mlflow.db"
     assert f"mlflow ui --backend-store-uri sqlite:///{place}/runs/mlflow.db" in look
-    assert look.endswith(f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    assert look.endswith(f"{page}?workflowType=machine_learning")
     assert judge.endswith(f"nnjit.predict run={run.info.run_id} audio=FILE_OR_FOLDER")
 
 
