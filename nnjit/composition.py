@@ -86,14 +86,13 @@ def _check_call(node: dict[str, Any], place: str, trusted: tuple[str, ...]) -> N
         inspect.isclass(function) and issubclass(function, _parts())
     ):
         raise ConfigError(f"{place}._target_={target} is no part that a configuration can build")
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     parameters = _parameters(function)
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
         if key not in parameters:
             raise ConfigError(f"{place}.{key} does not exist: {choose(key, list(parameters))}")
-        hint = parameters[key] if parameters[key] is not None else hints.get(key, Any)
+        hint = parameters[key]
         if not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hint):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
             raise ConfigError(f"{place}.{key}={value!r} has the wrong type: it takes {wanted}")

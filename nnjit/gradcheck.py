@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import losses
 from .errors import ShapeError
 from .layers import Dropout
-from .layers.dense import RowGradient
+from .layers.dense import as_array
 from .model import Sequential
 
 Array = NDArray[Any]
@@ -110,7 +110,7 @@ def check_gradients(
         for name, w in group.items():
             at = rng.choice(w.size, min(samples, w.size), replace=False)
             gradient = grads.get(layer, {}).get(name, np.zeros_like(w))  # a forgotten one is wrong
-            found = _dense(gradient).reshape(-1)[at]
+            found = as_array(gradient).reshape(-1)[at]
             expected = np.array([difference(w, i) for i in at])
             scale = max(np.abs(expected).max(), np.abs(found).max(), _SMALL)
             errors[f"{layer}.{name}"] = float(np.abs(found - expected).max() / scale)
@@ -120,10 +120,6 @@ def check_gradients(
 
 def _targets(labels: Array, units: int) -> Array:
     return labels[:, None].astype(np.float64) if units == 1 else np.eye(units)[labels]
-
-
-def _dense(gradient: Array | RowGradient) -> Array:
-    return gradient.dense() if isinstance(gradient, RowGradient) else gradient
 
 
 def _float64_copy(model: Sequential) -> Sequential:

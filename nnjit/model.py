@@ -15,7 +15,7 @@ from .layers import Codes, Dense, Layer, Signal
 
 Array = NDArray[Any]
 _DTYPES = ("float32", "float64")
-_PREDICT_BATCH = 256  # clips at once: bounds the memory of a prediction
+_BATCH = 256  # clips at once outside training: bounds the memory
 
 
 def untile(x: Array, n: int) -> Array:
@@ -161,12 +161,15 @@ class Sequential:
 
     def predict_proba(self, x: Array) -> Array:
         """Return the outputs, (N, units): probabilities for softmax and sigmoid."""
-        data = self.check(x)
+        return np.ascontiguousarray(self.activation.forward(self.logits(self.check(x)).T).T)
+
+    def logits(self, data: Array) -> Array:
+        """Return the logits, (N, units), a few clips at a time; ``data`` is from `check`."""
         batches = [
-            self.forward_rows(data, np.arange(n, min(n + _PREDICT_BATCH, len(data))))[0]
-            for n in range(0, len(data), _PREDICT_BATCH)
+            self.forward_rows(data, np.arange(n, min(n + _BATCH, len(data))))[0]
+            for n in range(0, len(data), _BATCH)
         ]
-        return np.ascontiguousarray(self.activation.forward(np.concatenate(batches).T).T)
+        return np.concatenate(batches)
 
     def predict(self, x: Array) -> NDArray[np.int64]:
         """Return the class of each clip, (N,): the likelier one."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 from .kernels import update
-from .layers.dense import RowGradient
+from .layers.dense import RowGradient, as_array
 from .schedules import Schedule, Steady
 
 Array = NDArray[Any]
@@ -122,7 +122,7 @@ class Optimizer(ABC):
         if self.clip_global_norm is None and not any(limits.values()):
             return grads
         clipped = {
-            layer: {n: _dense(g) for n, g in group.items()} for layer, group in grads.items()
+            layer: {n: as_array(g) for n, g in group.items()} for layer, group in grads.items()
         }
         for layer, limit in limits.items():
             _scale_to(limit, _norm(clipped[layer]), clipped[layer])
@@ -136,10 +136,6 @@ def _scale_to(limit: float | None, norm: float, group: dict[str, Array]) -> None
     if limit is not None and norm > limit:
         for name, g in group.items():
             group[name] = g * g.dtype.type(limit / norm)
-
-
-def _dense(g: "Array | RowGradient") -> Array:
-    return g.dense() if isinstance(g, RowGradient) else g
 
 
 @final
@@ -164,7 +160,7 @@ class SGD(Optimizer):
         if self.momentum == 0 and isinstance(g, RowGradient):
             g.add_to(w, -rate)
             return
-        flat, number = _dense(g).reshape(-1), w.dtype.type
+        flat, number = as_array(g).reshape(-1), w.dtype.type
         if self.momentum == 0:
             update.sgd(w.reshape(-1), flat, number(rate))
         else:
@@ -211,4 +207,4 @@ class Adam(Optimizer):
             sqrt(1 - self.beta2**self.n_steps),
             self.epsilon,
         )
-        update.adam(w.reshape(-1), _dense(g).reshape(-1), m, v, *map(w.dtype.type, scalars))
+        update.adam(w.reshape(-1), as_array(g).reshape(-1), m, v, *map(w.dtype.type, scalars))

@@ -2,8 +2,8 @@
 
 A file is a pickle of dicts, lists, strings, numbers and bytes alone: the architecture, the weights
 as raw bytes with dtype and shape, the encoding, the classes. Reading refuses every pickle that
-names a class or function, so no foreign code can run, and then checks each value against the
-architecture before anything is built from it.
+names a class or function, so no foreign code can run; it checks sizes before a model is built, and
+every dtype and shape against the architecture before a weight is copied.
 """
 
 import hashlib

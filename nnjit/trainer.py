@@ -20,7 +20,6 @@ from .threads import set_threads
 
 Array = NDArray[Any]
 Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
-_EVALUATION_BATCH = 256
 _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("", "val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
@@ -186,12 +185,7 @@ class Trainer:
             As `Sequential.check` returns it.
         labels : (N,)
         """
-        logits = np.concatenate(
-            [
-                model.forward_rows(x, np.arange(n, min(n + _EVALUATION_BATCH, len(x))))[0]
-                for n in range(0, len(x), _EVALUATION_BATCH)
-            ]
-        )
+        logits = model.logits(x)
         values, _ = self.loss(logits, model.activation, self._targets(model, labels))
         p = model.activation.forward(logits.T).T
         confusion = metrics.confusion_matrix(labels, model.decide(p), n_classes)

@@ -62,6 +62,11 @@ class RowGradient:
         return out
 
 
+def as_array(gradient: Array | RowGradient) -> Array:
+    """Return a gradient of either kind as a whole array."""
+    return gradient.dense() if isinstance(gradient, RowGradient) else gradient
+
+
 @final
 class Dense(Layer):
     """``y = f(x W + b)`` with W (D, units).
