@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import toy
 
+import nnjit
 from nnjit import metrics, tracking
 from nnjit.classifier import Classifier
+from nnjit.environment import environment
 from nnjit.errors import TrackingError
-from nnjit.tracking import MlflowTracker, NoTracker, flatten, metric_key, store_uri, summarise
+from nnjit.tracking import MlflowTracker, NoTracker, store_uri
+from nnjit.tracking.store import _store_problem
+from nnjit.tracking.summary import flatten, metric_key, summarise
 
 
 def fitted(n_classes=2, sizes=(50, 20, 20), **options):
@@ -57,14 +61,14 @@ def test_store_uri_is_absolute(tmp_path, monkeypatch):
 
 
 def test_environment_tells_what_a_result_depends_on():
-    tags = tracking.environment()
+    tags = environment()
     for name in ("numpy", "numba", "mlflow", "hydra-core"):
         assert tags[f"version.{name}"] == version(name)
     assert tags["version.python"] == sys.version.split()[0]
     assert int(tags["threads"]) >= 1
     assert int(tags["cores"]) >= 1
     assert tags["cpu"]
-    if (Path(tracking.__file__).parent.parent / ".git").exists():
+    if (Path(nnjit.__file__).parent.parent / ".git").exists():
         assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
 
 
@@ -130,4 +134,4 @@ def test_failing_before_the_start_is_quiet():
     "text", ["Detected out-of-date database schema", "Can't locate revision identified by 'x'"]
 )
 def test_a_store_of_another_mlflow(text):
-    assert "written by another version" in tracking._store_problem("sqlite:///x", Exception(text))
+    assert "written by another version" in _store_problem("sqlite:///x", Exception(text))

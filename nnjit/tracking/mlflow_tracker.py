@@ -1,6 +1,5 @@
-"""The record of runs. This module alone knows MLflow, and imports it when a run is tracked."""
+"""Runs on record in an MLflow store."""
 
-import contextlib
 import errno
 import os
 import shlex
@@ -8,71 +7,25 @@ import shutil
 import tempfile
 import time
 import warnings
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
-from . import __version__, metrics
-from .callbacks import Callback, Progress
-from .classifier import Classifier
-from .datasets import DataSplits
-from .environment import environment
-from .errors import TrackingError
-from .history import Epoch, History
-from .persistence import weights_digest
+from .. import __version__
+from ..callbacks import Progress
+from ..classifier import Classifier
+from ..datasets import DataSplits
+from ..environment import environment
+from ..errors import TrackingError
+from ..history import History
+from ..persistence import weights_digest
+from .base import RunInfo, Tracker
+from .store import open_store, store_uri
+from .summary import flatten, metric_key, summarise
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
 _MAX_PARAM = 500
 _SPARE = 1 << 20  # bytes that stay free beside a model, for the store
-
-
-@final
-@dataclass(frozen=True)
-class RunInfo:
-    """What the store is told about a run before it starts."""
-
-    name: str
-    config: dict[str, Any]
-    overrides: list[str]
-    tags: dict[str, str]
-    description: str
-    folder: Path  # of Hydra, for files of this run
-
-
-class Tracker(Callback, ABC):
-    """Keeps a record of one run. Order of calls: `start`, training, `finish` or `fail`."""
-
-    @abstractmethod
-    def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Open the record."""
-
-    @abstractmethod
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Add results, figures and the model, and close; return lines that tell a person where."""
-
-    @abstractmethod
-    def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Close the record of a run that did not end well; return lines that tell where it is."""
-
-
-@final
-class NoTracker(Tracker):
-    """No record; the model is left in Hydra's folder of the run."""
-
-    def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Keep the folder in mind."""
-        self._path = info.folder / "model.pkl"
-
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Write the model file."""
-        classifier.save(self._path)
-        return [f"predict  python -m nnjit.predict model={_shell(self._path)} audio=FILE_OR_FOLDER"]
-
-    def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Do nothing."""
-        return []
 
 
 @final
@@ -190,7 +143,7 @@ class MlflowTracker(Tracker):
         self._client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), [tag])])
 
     def _log_figures(self, history: History, data: DataSplits) -> None:
-        from . import figures
+        from .. import figures
 
         sets = history.final.sets
         drawn = {
@@ -239,166 +192,11 @@ class MlflowTracker(Tracker):
         server = self.uri.rstrip("/") if remote else "http://127.0.0.1:5000"
         link = f"{server}/#/experiments/{self._experiment}/runs/{self.run_id}"
         link += "?workflowType=machine_learning"
-        start = f"mlflow ui --backend-store-uri {_shell(self.uri)} --workers 1, then "
-        here = "" if self.root == Path("runs").resolve() else f" root={_shell(self.root)}"
-        where = here if local else f" uri={_shell(self.uri)}"
+        start = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1, then "
+        here = "" if self.root == Path("runs").resolve() else f" root={shlex.quote(str(self.root))}"
+        where = here if local else f" uri={shlex.quote(self.uri)}"
         return [
             f"run      {self.run_id} in {self.uri}",
             f"open     {'' if remote else start}{link}",
             f"predict  python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{where}",
         ]
-
-
-def store_uri(root: Path) -> str:
-    """Return the address of the SQLite store in a folder, absolute."""
-    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def open_store(uri: str) -> tuple[Any, Any]:
-    """Import MLflow, quietly and without its telemetry; return it and a client of the store.
-
-    Raises
-    ------
-    TrackingError
-        Where the store cannot be opened.
-    """
-    # Read once, when mlflow is imported. A run that another program exported is not ours.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    import logging
-
-    import mlflow
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are raised as well
-    try:
-        mlflow.set_tracking_uri(uri)
-        with _alone(uri):  # two processes that migrate a new store at once break it for good
-            client = mlflow.MlflowClient(uri)
-            client.search_experiments(max_results=1)
-    except Exception as error:
-        raise TrackingError(_store_problem(uri, error)) from None
-    return mlflow, client
-
-
-def _alone(uri: str) -> Any:
-    """Return a context in which no other process opens the same SQLite file."""
-    if not uri.startswith("sqlite:///"):
-        return contextlib.nullcontext()
-    from filelock import FileLock
-
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
-
-
-def _store_problem(uri: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "out-of-date" in text or "Can't locate revision" in text:
-        return (
-            f"the store {uri} was written by another version of MLflow: install that version, or "
-            "choose another folder with tracking.root=FOLDER"
-        )
-    if "_alembic_tmp_" in text or "duplicate column" in text:
-        return (
-            f"the store {uri} was left half made by a process that was killed: move its file away, "
-            "or choose another folder with tracking.root=FOLDER"
-        )
-    return (
-        f"cannot open the store {uri}: {text[:200]}: "
-        "set tracking.root or tracking.uri, or tracking=none"
-    )
-
-
-def fetch_model(run: str, uri: str) -> tuple[str, Path]:
-    """Return the id of a run and the path of its model file, copied here if it is elsewhere.
-
-    Parameters
-    ----------
-    run
-        An id, or "latest": the newest finished run.
-
-    Raises
-    ------
-    TrackingError
-        Where there is no such run, or it has no model.
-    """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise TrackingError(
-            f"there is no store at {uri.removeprefix('sqlite:///')}: call this in the folder where "
-            "you trained, or add root=FOLDER"
-        )
-    mlflow, client = open_store(uri)
-    run_id = _latest(client) if run == "latest" else run
-    try:
-        client.get_run(run_id)
-    except mlflow.exceptions.MlflowException:
-        raise TrackingError(
-            f"run={run} does not exist in {uri}: run=latest takes the newest"
-        ) from None
-    try:
-        folder = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/model")
-    except (mlflow.exceptions.MlflowException, OSError):
-        raise TrackingError(f"run={run_id} has no model: it did not finish") from None
-    found = next(Path(folder).rglob("model.pkl"), None)
-    if found is None:
-        raise TrackingError(f"run={run_id} has a model, but not of nnjit")
-    return run_id, found
-
-
-def _latest(client: Any) -> str:
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        "tags.`nnjit.kind` = 'run' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    if not found:
-        raise TrackingError("run=latest: the store has no finished run yet")
-    return str(found[0].info.run_id)
-
-
-def summarise(history: History, data: DataSplits) -> dict[str, float]:
-    """Return what stands beside a run in a list: best and final values, baselines, intervals."""
-    found: dict[str, float] = {"best/epoch": float(history.best.epoch)}
-    for prefix, epoch in (("best", history.best), ("final", history.final)):
-        found |= {f"{prefix}/{k.replace('/', '_', 1)}": v for k, v in _headline(epoch).items()}
-    for name, clips in data.sets().items():
-        found[f"baseline/{name}_accuracy"] = metrics.majority_baseline(clips.labels)
-        accuracy = history.final.sets[name].values["accuracy"]
-        low, high = metrics.wilson_interval(accuracy, len(clips))
-        found |= {f"final/{name}_accuracy_low": low, f"final/{name}_accuracy_high": high}
-    found["seconds/epoch_mean"] = sum(e.train_seconds for e in history.epochs) / len(history.epochs)
-    return found
-
-
-def _headline(epoch: Epoch) -> dict[str, float]:
-    """Return the values of an epoch without those of single classes."""
-    return {key: value for key, value in epoch.flat().items() if key.count("/") == 1}
-
-
-def metric_key(name: str) -> str:
-    """Return a name that MLflow takes: letters, digits and ``_-. :/``, a path without detours."""
-    kept = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
-    return "/".join(part for part in kept.split("/") if part not in ("", ".", ".."))
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested dicts and lists as one dict with dotted keys."""
-    items: Any = ()
-    if isinstance(config, dict):
-        items = config.items()
-    elif isinstance(config, list) and any(isinstance(v, dict | list) for v in config):
-        items = enumerate(config)
-    if not items:
-        return {prefix: config}
-    found: dict[str, Any] = {}
-    for key, value in items:
-        found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
-def _shell(value: object) -> str:
-    return shlex.quote(str(value))
