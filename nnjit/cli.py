@@ -26,13 +26,11 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _exit("interrupted", _INTERRUPTED)
-    except NnjitError as error:
-        _exit(str(error))
     except BrokenPipeError:  # who read the output has gone, as in ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as error:
-        message = _explain(error)
+        message = explain(error)
         if message is None:
             raise
         _exit(message)
@@ -47,8 +45,10 @@ def _exit(message: str, code: int = 1) -> None:
     raise SystemExit(code) from None
 
 
-def _explain(error: BaseException) -> str | None:
-    """Return one line for errors of a full disk and of the configuration; None for the rest."""
+def explain(error: BaseException) -> str | None:
+    """Return one line for an error that a user can mend; None for a bug."""
+    if isinstance(error, NnjitError):
+        return " ".join(str(error).split())
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if full or "disk is full" in str(error) or "No space left" in str(error):
         return "the disk is full: free some space, or start in a folder on another disk"

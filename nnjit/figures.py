@@ -1,4 +1,4 @@
-"""The figures of a run. Each function returns a Matplotlib figure that no window knows of."""
+"""Figures of a run and of a sweep. Each function returns a figure that no window knows of."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from .datasets import Clips, DataSplits
 from .history import Evaluation, History
 from .metrics import majority_baseline
+from .records import summary_key
+from .variants import Variant
 
 _COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 
@@ -105,4 +107,35 @@ def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
             axis.set_title(f"{train.ids[i]}\n{data.classes[train.labels[i]]}", fontsize=7)
     figure.supxlabel("milliseconds")
     figure.supylabel(f"code, 0 to {data.encoding.levels - 1}")
+    return figure
+
+
+def variants(found: Sequence[Variant]) -> Figure:
+    """Draw the accuracy of each variant of a sweep: its seeds, their mean, interval, baseline."""
+    sets = list(dict.fromkeys(name for variant in found for name in variant.sets))
+    size = (1.5 + 4.5 * len(sets), 1.6 + 0.45 * len(found))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axis, name in zip(panels, sets, strict=True):
+        colour = _COLOURS.get(name)
+        for row, variant in enumerate(found):
+            if name not in variant.sets:
+                continue
+            values = variant.values(summary_key("final", f"{name}/accuracy"))
+            e = variant.estimate(summary_key("final", f"{name}/accuracy"))
+            if e.n > 1:
+                axis.hlines(row, e.low, e.high, color=colour, linewidth=2)
+            beside = row + 0.15 + 0.2 * np.arange(len(values)) / len(values)  # equal seeds show
+            axis.plot(values, beside, "o", color=colour, alpha=0.6, markersize=4)
+            axis.plot(e.mean, row, "D", color=colour, markeredgecolor="black")
+            baseline = variant.estimate(f"baseline/{name}_accuracy").mean
+            axis.vlines(baseline, row - 0.5, row + 0.5, color="0.4", linestyle=":")
+        axis.set(title=f"{name} accuracy", xlim=(-0.02, 1.02), ylim=(len(found) - 0.5, -0.5))
+        axis.grid(axis="x", color="0.92")
+    panels[0].set_yticks(range(len(found)), [variant.name for variant in found])
+    figure.supxlabel(
+        "dots: seeds; diamond: their mean; line: its 95 % interval; "
+        "dotted: always answering the largest class",
+        fontsize=8,
+    )
     return figure

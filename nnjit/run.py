@@ -11,10 +11,13 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from rich.console import Console
 
-from . import composition, terminal
+from . import composition, sweep, terminal
 from .cli import one_line_errors, one_line_warnings, quoted
 from .metrics import majority_baseline, wilson_interval
+from .records import Outcome
+from .tracking.summary import summarise
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment")
 
@@ -27,19 +30,20 @@ def main() -> None:
     )
     with one_line_errors():
         sys.argv[1:] = quoted(sys.argv[1:])
-        compose(job)()
+        with sweep.closing():
+            compose(job)()
 
 
 def job(cfg: DictConfig) -> float:
-    """Run one job of Hydra; in a sweep, Hydra itself keeps an error from ending the others."""
-    single = HydraConfig.get().mode is RunMode.RUN
-    with one_line_errors() if single else contextlib.nullcontext(), one_line_warnings():
-        return run(cfg)
+    """Run one job of Hydra; return the best value of ``trainer.monitor``."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        return sweep.job(lambda out: run(cfg, out))
+    with one_line_errors(), one_line_warnings():
+        return run(cfg, terminal.console()).score
 
 
-def run(cfg: DictConfig) -> float:
-    """Train one model as configured; return the best value of ``trainer.monitor``."""
-    out = terminal.console()
+def run(cfg: DictConfig, out: Console) -> Outcome:
+    """Train one model as configured, and print on the way."""
     if cfg.seed is None:
         cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
     trainer = composition.build(cfg, "trainer", cfg.trusted)
@@ -68,7 +72,7 @@ def run(cfg: DictConfig) -> float:
             for line in tracker.fail(composition.first_line(Exception(reason)), interrupted):
                 out.print(line, soft_wrap=True)
         raise
-    return history.best.flat()[history.monitor]
+    return Outcome(history.monitor, summarise(history, data))
 
 
 def _classifier(model: Any, data: Any) -> Any:
@@ -88,6 +92,8 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
     tags["nnjit.dataset_digest"] = data.digest
+    if job.mode is RunMode.MULTIRUN:
+        tags["nnjit.job"] = str(job.job.num)
     description = f"```\n{model.summary()}\n```\n\n```\n{data.describe()}\n```"
     return RunInfo(
         name,

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .callbacks import Callback, Progress
 from .history import Epoch, History
+from .records import FINISHED, JobRecord, summary_key
 
 _COLUMNS = ("accuracy", "recall", "precision", "loss")
 _REFRESH = 0.1  # seconds between two pictures of the live line
@@ -83,6 +84,18 @@ def epoch_line(progress: Progress) -> str:
         f"epoch {progress.epoch}/{progress.n_epochs - 1}  {values}  "
         f"({seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left)"
     )
+
+
+def job_line(title: str, record: JobRecord) -> str:
+    """Return one line: which job of a sweep, and what it came to or why it did not."""
+    if record.status != FINISHED:
+        return f"{title}  {record.status}: {record.reason}"
+    name = record.monitor.partition("/")[0]
+    values = "  ".join(
+        f"{metric} {record.values[summary_key('final', f'{name}/{metric}')]:.3f}"
+        for metric in _COLUMNS[:3]
+    )
+    return f"{title}  {name} {values}  {seconds(record.seconds)}"
 
 
 def seconds(value: float) -> str:

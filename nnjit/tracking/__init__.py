@@ -2,12 +2,16 @@
 
 from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
+from .parent import NoParent, Parent, SweepInfo
 from .store import fetch_model, open_store, store_uri
 
 __all__ = [
     "MlflowTracker",
+    "NoParent",
     "NoTracker",
+    "Parent",
     "RunInfo",
+    "SweepInfo",
     "Tracker",
     "fetch_model",
     "open_store",

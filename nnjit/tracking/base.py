@@ -10,6 +10,7 @@ from ..callbacks import Callback
 from ..classifier import Classifier
 from ..datasets import DataSplits
 from ..history import History
+from .parent import NoParent, Parent
 
 
 @final
@@ -39,6 +40,10 @@ class Tracker(Callback, ABC):
     @abstractmethod
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
         """Close the record of a run that did not end well; return lines that tell where it is."""
+
+    def parent(self) -> Parent:
+        """Return the record of a sweep whose jobs are tracked like this."""
+        return NoParent()
 
 
 @final

@@ -20,6 +20,7 @@ from ..errors import TrackingError
 from ..history import History
 from ..persistence import weights_digest
 from .base import RunInfo, Tracker
+from .parent import VARIABLE, MlflowParent
 from .store import open_store, store_uri
 from .summary import flatten, metric_key, summarise
 
@@ -54,9 +55,11 @@ class MlflowTracker(Tracker):
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Create the run with its parameters, tags, data set and configuration."""
         mlflow, self._client = open_store(self.uri)
-        experiment_id = self._experiment_id()
+        experiment_id = self.experiment_id(self._client)
         tags = {**environment(), **info.tags, "mlflow.note.content": info.description}
         tags |= {"nnjit.kind": "run", "nnjit.overrides": " ".join(info.overrides)}
+        if parent := os.environ.get(VARIABLE):
+            tags["mlflow.parentRunId"] = parent
         run = self._client.create_run(experiment_id, run_name=info.name, tags=tags)
         self.run_id, self._experiment = run.info.run_id, experiment_id
         values = {**flatten(info.config), "overrides": " ".join(info.overrides) or "none"}
@@ -109,17 +112,22 @@ class MlflowTracker(Tracker):
         self._client.set_terminated(self.run_id, status)
         return [f"run      {self.run_id} is on record as {status} in {self.uri}"]
 
-    def _experiment_id(self) -> str:
+    def parent(self) -> MlflowParent:
+        """Return the record of a sweep in the same store."""
+        return MlflowParent(self)
+
+    def experiment_id(self, client: Any) -> str:
+        """Return the id of the experiment, which is made where it does not exist."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(self.experiment)
+        found = client.get_experiment_by_name(self.experiment)
         if found is None:
             local = self.uri == store_uri(self.root)
             location = (self.root / "artifacts").as_uri() if local else None
             try:
-                return str(self._client.create_experiment(self.experiment, location))
+                return str(client.create_experiment(self.experiment, location))
             except MlflowException:  # another process was faster
-                found = self._client.get_experiment_by_name(self.experiment)
+                found = client.get_experiment_by_name(self.experiment)
         if found is None or found.lifecycle_stage != "active":
             raise TrackingError(
                 f"tracking.experiment={self.experiment} was deleted in {self.uri}: "
@@ -186,17 +194,22 @@ class MlflowTracker(Tracker):
         if local and shutil.disk_usage(self.root).free < size + _SPARE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
 
-    def _directions(self) -> list[str]:
-        local = self.uri == store_uri(self.root)
+    def where(self, kind: str, experiment: str, run_id: str) -> list[str]:
+        """Return lines that tell where a run is, and how to open it."""
         remote = self.uri.startswith(("http://", "https://"))
         server = self.uri.rstrip("/") if remote else "http://127.0.0.1:5000"
-        link = f"{server}/#/experiments/{self._experiment}/runs/{self.run_id}"
-        link += "?workflowType=machine_learning"
+        link = f"{server}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
         start = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1, then "
+        return [
+            f"{kind:8} {run_id} in {self.uri}",
+            f"open     {'' if remote else start}{link}",
+        ]
+
+    def _directions(self) -> list[str]:
+        local = self.uri == store_uri(self.root)
         here = "" if self.root == Path("runs").resolve() else f" root={shlex.quote(str(self.root))}"
         where = here if local else f" uri={shlex.quote(self.uri)}"
         return [
-            f"run      {self.run_id} in {self.uri}",
-            f"open     {'' if remote else start}{link}",
+            *self.where("run", self._experiment, self.run_id),
             f"predict  python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{where}",
         ]

@@ -1,0 +1,72 @@
+"""What the jobs of a sweep leave behind: a small file each, for the table and for resuming."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import final
+
+from .persistence import write_atomically
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+_FOLDER = "records"
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to: the monitored value's name and the summary of the run."""
+
+    monitor: str
+    values: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """The best value of what was monitored."""
+        return self.values[summary_key("best", self.monitor)]
+
+
+@final
+@dataclass
+class JobRecord:
+    """One job of a sweep. ``values`` are named as in the store: ``final/val_accuracy``.
+
+    A record that still says RUNNING when its process is gone tells of a process that was killed.
+    """
+
+    number: int
+    overrides: list[str]
+    model: str = ""
+    status: str = RUNNING
+    reason: str = ""
+    seconds: float = 0.0
+    monitor: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write the record into the folder of its sweep."""
+        content = json.dumps(asdict(self), indent=1).encode()
+        write_atomically(_path(folder, self.number), content)
+
+    @classmethod
+    def read(cls, folder: Path, number: int) -> "JobRecord | None":
+        """Return the record of a job, None where it has not begun."""
+        try:
+            return cls(**json.loads(_path(folder, number).read_text()))
+        except FileNotFoundError:
+            return None
+
+
+def read_all(folder: Path) -> list[JobRecord]:
+    """Return the records in the folder of a sweep, in the order of the jobs."""
+    numbers = sorted(int(path.stem) for path in (folder / _FOLDER).glob("[0-9]*.json"))
+    return [record for n in numbers if (record := JobRecord.read(folder, n)) is not None]
+
+
+def summary_key(when: str, monitor: str) -> str:
+    """Return the name of a value in the summary of a run: final, val/loss -> final/val_loss."""
+    return f"{when}/{monitor.replace('/', '_', 1)}"
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / _FOLDER / f"{number}.json"
