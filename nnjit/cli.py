@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from .errors import NnjitError
+from .errors import ConfigError, NnjitError
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -78,6 +79,33 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return first_line(error)
     return None
+
+
+def key_values(arguments: Sequence[str], keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the KEY=VALUE arguments of a command as pairs; others, and files, with an empty key.
+
+    Raises
+    ------
+    ConfigError
+        For a key that is not among ``keys``.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in keys and equals:
+            yield key, value
+        elif not equals or Path(argument).exists():
+            yield "", argument
+        else:
+            from .composition import choose
+
+            raise ConfigError(f"{key} does not exist: {choose(key, keys)}")
+
+
+def store_options(options: Mapping[str, str]) -> str:
+    """Return the address of the store that ``root=`` and ``uri=`` name."""
+    from .tracking import store_uri
+
+    return options.get("uri") or store_uri(Path(options.get("root", "runs")))
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:

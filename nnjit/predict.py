@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli import one_line_errors, one_line_warnings
-from .composition import choose
+from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError, DataError, SkippedFileWarning
 
 USAGE = """\
@@ -15,7 +14,7 @@ Judge recordings with a trained model.
   python -m nnjit.predict run=<id> audio=music/ more.wav
   python -m nnjit.predict model=model.pkl audio=song.ogg
 
-run=     id of a run, or latest (the default): the newest finished one
+run=     id of a run or its first digits, or latest (the default): the newest finished one
 model=   a model file instead of a run
 audio=   a recording, or a folder of them; more may follow
 root=    folder of the store (default: runs)
@@ -44,16 +43,11 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the options by name and the recordings; ConfigError for unknown options."""
     options: dict[str, str] = {}
     audio: list[str] = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key == "audio" and equals:
+    for key, value in key_values(arguments, _KEYS):
+        if key in ("", "audio"):
             audio += [value] * bool(value)
-        elif key in _KEYS and equals:
-            options[key] = value
-        elif Path(argument).exists() or not equals:
-            audio.append(argument)
         else:
-            raise ConfigError(f"{key} does not exist: {choose(key, _KEYS)}")
+            options[key] = value
     if "run" in options and "model" in options:
         raise ConfigError("two models: give either run= or model=")
     if not audio:
@@ -66,10 +60,9 @@ def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
 
     if "model" in options:
         return options["model"], Classifier.load(options["model"])
-    from .tracking import fetch_model, store_uri
+    from .tracking import fetch_model
 
-    uri = options.get("uri") or store_uri(Path(options.get("root", "runs")))
-    run_id, path = fetch_model(options.get("run", "latest"), uri)
+    run_id, path = fetch_model(options.get("run", "latest"), store_options(options))
     return f"run {run_id}", Classifier.load(path)
 
 

@@ -1,9 +1,10 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
+from . import query, views
 from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo
-from .store import fetch_model, open_store, store_uri
+from .store import fetch_model, find_run, open_existing, open_store, store_uri
 
 __all__ = [
     "MlflowTracker",
@@ -14,6 +15,10 @@ __all__ = [
     "SweepInfo",
     "Tracker",
     "fetch_model",
+    "find_run",
+    "open_existing",
     "open_store",
+    "query",
     "store_uri",
+    "views",
 ]

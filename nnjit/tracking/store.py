@@ -70,32 +70,75 @@ def _store_problem(uri: str, error: Exception) -> str:
     )
 
 
-def fetch_model(run: str, uri: str) -> tuple[str, Path]:
-    """Return the id of a run and the path of its model file, copied here if it is elsewhere.
-
-    Parameters
-    ----------
-    run
-        An id, or "latest": the newest finished run.
+def open_existing(uri: str) -> tuple[Any, Any]:
+    """Do as `open_store`, but never make a new store.
 
     Raises
     ------
     TrackingError
-        Where there is no such run, or it has no model.
+        Where there is no store, or it cannot be opened.
     """
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise TrackingError(
             f"there is no store at {uri.removeprefix('sqlite:///')}: call this in the folder where "
             "you trained, or add root=FOLDER"
         )
-    mlflow, client = open_store(uri)
-    run_id = _latest(client) if run == "latest" else run
-    try:
-        client.get_run(run_id)
-    except mlflow.exceptions.MlflowException:
+    return open_store(uri)
+
+
+def find_run(client: Any, run: str, kind: str = "run") -> Any:
+    """Return a run of the store as MLflow has it.
+
+    Parameters
+    ----------
+    run
+        An id, the first digits of one, or "latest": the newest finished run, or the newest sweep.
+    kind
+        What "latest" is about: run, sweep.
+
+    Raises
+    ------
+    TrackingError
+        Where there is no such run, or several.
+    """
+    if run == "latest":
+        finished = " and attributes.status = 'FINISHED'" if kind == "run" else ""
+        found = _search(client, f"tags.`nnjit.kind` = '{kind}'{finished}", 1)
+        if not found:
+            state = "finished run" if kind == "run" else kind
+            raise TrackingError(f"{kind}=latest: the store has no {state} yet")
+        return found[0]
+    found = _search(client, f"attributes.run_id LIKE '{run}%'", 2) if run.isalnum() else []
+    if not found:
         raise TrackingError(
-            f"run={run} does not exist in {uri}: run=latest takes the newest"
-        ) from None
+            f"{kind}={run} does not exist in the store: {kind}=latest takes the newest"
+        )
+    if len(found) > 1:
+        raise TrackingError(f"{kind}={run} is the beginning of several ids: add more digits")
+    return found[0]
+
+
+def _search(client: Any, where: str, most: int) -> Any:
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    newest = ["attributes.start_time DESC"]
+    return client.search_runs(experiments, where, order_by=newest, max_results=most)
+
+
+def fetch_model(run: str, uri: str) -> tuple[str, Path]:
+    """Return the id of a run and the path of its model file, copied here if it is elsewhere.
+
+    Parameters
+    ----------
+    run
+        As `find_run` takes it.
+
+    Raises
+    ------
+    TrackingError
+        Where there is no such run, or it has no model.
+    """
+    mlflow, client = open_existing(uri)
+    run_id = find_run(client, run).info.run_id
     try:
         folder = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/model")
     except (mlflow.exceptions.MlflowException, OSError):
@@ -104,16 +147,3 @@ def fetch_model(run: str, uri: str) -> tuple[str, Path]:
     if found is None:
         raise TrackingError(f"run={run_id} has a model, but not of nnjit")
     return run_id, found
-
-
-def _latest(client: Any) -> str:
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        "tags.`nnjit.kind` = 'run' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    if not found:
-        raise TrackingError("run=latest: the store has no finished run yet")
-    return str(found[0].info.run_id)

@@ -1,0 +1,97 @@
+"""MLflow's own pages: their addresses, and saved views that show what matters here.
+
+A saved view is a tag of the experiment that MLflow's pages read: columns, filter and order of the
+list of runs, and its charts. It stands in the menu at the top of the list.
+"""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+_TAG = "mlflow.sharedViewState."
+_MODE = "workflowType=machine_learning"  # MLflow opens on its pages for language models
+_SETS = {"val": "Validation", "test": "Test"}
+_METRICS = ("accuracy", "recall", "precision")
+_CURVES = ("train/accuracy", "val/accuracy", "test/accuracy", "train/loss", "val/loss", "test/loss")
+_TAGS = ("model", "dataset", "split", "seed")
+_RUNS = 'tags.`nnjit.kind` = "run"'
+RESULTS = "Results"
+MOST_IN_ADDRESS = 10  # runs that an address may name and still be fit to copy
+MOST_IN_VIEW = 50  # runs that a tag has room for
+
+
+def run_page(server: str, experiment: str, run_id: str) -> str:
+    """Return the address of a run."""
+    return f"{server}/#/experiments/{experiment}/runs/{run_id}?{_MODE}"
+
+
+def compare_page(server: str, experiments: Sequence[str], run_ids: Sequence[str]) -> str:
+    """Return the address of MLflow's comparison of some runs."""
+    runs, places = (quote(json.dumps(list(ids))) for ids in (run_ids, experiments))
+    return f"{server}/#/compare-runs?runs={runs}&experiments={places}&{_MODE}"
+
+
+def view_page(server: str, experiment: str, name: str, charts: bool = False) -> str:
+    """Return the address of a saved view, as a table or as charts."""
+    mode = "CHART" if charts else "TABLE"
+    key = _key(name)
+    return (
+        f"{server}/#/experiments/{experiment}/runs?{_MODE}&compareRunsMode={mode}"
+        f"&viewStateShareKey={key}"
+    )
+
+
+def save_view(client: Any, experiment: str, name: str, run_ids: Sequence[str] = ()) -> None:
+    """Save a view of these runs, or of all, in the experiment; one of the same name is replaced."""
+    listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
+    where = f"attributes.run_id IN ({listed})" if run_ids else _RUNS
+    state, now = json.dumps(_state(where)), int(time.time() * 1000)
+    view = {"name": name, "createdAt": now, "updatedAt": now, "state": state}
+    client.set_experiment_tag(experiment, _TAG + _key(name), json.dumps(view))
+
+
+def _key(name: str) -> str:
+    return "nnjit-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _state(where: str) -> dict[str, Any]:
+    columns = [f"metrics.`{s}/{metric}`" for s in _SETS for metric in _METRICS]
+    columns += [f"tags.`nnjit.{tag}`" for tag in _TAGS] + ["attributes.`Duration`"]
+    charts = [
+        {**_chart("BAR", s, f"final/{s}_{metric}"), "displayName": f"{s} {metric}, final"}
+        for s in _SETS
+        for metric in _METRICS
+    ]
+    charts += [
+        {**_chart("LINE", "curves", key), "selectedMetricKeys": [key], "xAxisKey": "step"}
+        for key in _CURVES
+    ]
+    return {
+        "searchFilter": where,
+        "orderByKey": "metrics.`val/accuracy`",
+        "orderByAsc": False,
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, 104),
+        "compareRunCharts": charts,
+        "compareRunSections": [
+            {"uuid": uuid, "name": name, "display": True, "isReordered": False}
+            for uuid, name in {**_SETS, "curves": "By epoch"}.items()
+        ],
+        "isAccordionReordered": True,
+    }
+
+
+def _chart(kind: str, section: str, key: str) -> dict[str, Any]:
+    return {
+        "uuid": f"{section} {key}",
+        "type": kind,
+        "metricKey": key,
+        "displayName": key,
+        "metricSectionId": section,
+        "isGenerated": False,
+        "deleted": False,
+    }
