@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +90,16 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
     overrides = [o for o in job.overrides.task if not o.startswith(("name=", "experiment="))]
+    overrides = [f"seed={cfg.seed}" if o == "seed=null" else o for o in overrides]
     name = " ".join([str(cfg.name)] * bool(cfg.name) + overrides) or choices["model"]
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
     tags["nnjit.dataset_digest"] = data.digest
+    tags["nnjit.started_in"] = os.getcwd()  # the configuration may hold relative paths
     if job.mode is RunMode.MULTIRUN:
         tags["nnjit.job"] = str(job.job.num)
-    description = f"```\n{model.summary()}\n```\n\n```\n{data.describe()}\n```"
+    parts = (_recipe(job.overrides.task, cfg.seed), model.summary(), data.describe())
+    description = "\n\n".join(f"```\n{part}\n```" for part in parts)
     return RunInfo(
         name,
         composition.plain(cfg),
@@ -103,6 +108,12 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
         description,
         Path(job.runtime.output_dir),
     )
+
+
+def _recipe(overrides: Sequence[str], seed: int) -> str:
+    """Return the command that repeats a run, whose seed may have been drawn."""
+    given = [o for o in overrides if not o.startswith("seed=")]
+    return shlex.join(["python", "-m", "nnjit.run", *given, f"seed={seed}"])
 
 
 def _verdict(history: Any, data: Any) -> str:

@@ -116,7 +116,8 @@ def test_directions_name_the_store(tmp_path, monkeypatch):
     assert "root=" not in here._directions()[-1]
     assert f"root='{tmp_path / 'else where'}'" in there._directions()[-1]
     assert "uri=http://host:5000" in far._directions()[-1]
-    assert f"--backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db" in here._directions()[1]
+    assert here._directions()[1] == "open     python -m nnjit.ui run=abc"
+    assert there._directions()[1].endswith(f"nnjit.ui run=abc root='{tmp_path / 'else where'}'")
     assert "http://host:5000/#/experiments/7/runs/abc" in far._directions()[1]
 
 

@@ -22,7 +22,8 @@ from ..persistence import weights_digest
 from .base import RunInfo, Tracker
 from .parent import VARIABLE, MlflowParent
 from .store import open_store, store_uri
-from .summary import flatten, metric_key, summarise
+from .summary import flatten, metric_key, metrics_digest, summarise
+from .views import run_page
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
 _MAX_PARAM = 500
@@ -96,7 +97,9 @@ class MlflowTracker(Tracker):
             self._client.set_tag(
                 self.run_id, f"nnjit.undefined.{metric_key(metric)}", "0/0, shown as 0"
             )
-        self._client.set_tag(self.run_id, "nnjit.weights_digest", weights_digest(classifier.model))
+        digests = {"weights": weights_digest(classifier.model), "metrics": metrics_digest(history)}
+        for name, digest in digests.items():
+            self._client.set_tag(self.run_id, f"nnjit.{name}_digest", digest)
         self._log_figures(history, data)
         self._log_model(classifier)
         self._client.set_terminated(self.run_id, "FINISHED")
@@ -196,20 +199,18 @@ class MlflowTracker(Tracker):
 
     def where(self, kind: str, experiment: str, run_id: str) -> list[str]:
         """Return lines that tell where a run is, and how to open it."""
-        remote = self.uri.startswith(("http://", "https://"))
-        server = self.uri.rstrip("/") if remote else "http://127.0.0.1:5000"
-        link = f"{server}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
-        start = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1, then "
-        return [
-            f"{kind:8} {run_id} in {self.uri}",
-            f"open     {'' if remote else start}{link}",
-        ]
+        look = f"python -m nnjit.ui run={run_id}{self._place()}"
+        if self.uri.startswith(("http://", "https://")):
+            look = run_page(self.uri.rstrip("/"), experiment, run_id)
+        return [f"{kind:8} {run_id} in {self.uri}", f"open     {look}"]
+
+    def _place(self) -> str:
+        """Return the options that lead another command to this store."""
+        if self.uri != store_uri(self.root):
+            return f" uri={shlex.quote(self.uri)}"
+        here = self.root == Path("runs").resolve()
+        return "" if here else f" root={shlex.quote(str(self.root))}"
 
     def _directions(self) -> list[str]:
-        local = self.uri == store_uri(self.root)
-        here = "" if self.root == Path("runs").resolve() else f" root={shlex.quote(str(self.root))}"
-        where = here if local else f" uri={shlex.quote(self.uri)}"
-        return [
-            *self.where("run", self._experiment, self.run_id),
-            f"predict  python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{where}",
-        ]
+        judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{self._place()}"
+        return [*self.where("run", self._experiment, self.run_id), f"predict  {judge}"]

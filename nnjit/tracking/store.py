@@ -23,6 +23,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
     """
     # Read once, when mlflow is imported. A run that another program exported is not ours.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.pop("MLFLOW_RUN_ID", None)
     import logging
 

@@ -1,5 +1,7 @@
 """A finished run in few numbers, and names and values in the form that MLflow takes."""
 
+import hashlib
+import struct
 from typing import Any
 
 from .. import metrics
@@ -19,6 +21,15 @@ def summarise(history: History, data: DataSplits) -> dict[str, float]:
         found |= {f"final/{name}_accuracy_low": low, f"final/{name}_accuracy_high": high}
     found["seconds/epoch_mean"] = sum(e.train_seconds for e in history.epochs) / len(history.epochs)
     return found
+
+
+def metrics_digest(history: History) -> str:
+    """Return 16 hex digits that change with any bit of any metric of any epoch (SHA-256)."""
+    digest = hashlib.sha256()
+    for epoch in history.epochs:
+        for key, value in sorted(epoch.flat().items()):
+            digest.update(f"{epoch.epoch} {metric_key(key)} ".encode() + struct.pack("<d", value))
+    return digest.hexdigest()[:16]
 
 
 def _headline(epoch: Epoch) -> dict[str, float]:

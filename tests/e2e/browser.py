@@ -9,17 +9,17 @@ import tempfile
 import time
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
-_FLAGS = [
+_FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-sync",
     "--hide-scrollbars",
-]
+)
 
 
 class Browser:

@@ -146,9 +146,7 @@ def test_last_lines_tell_where_and_how(folder, run):
     place, lines = folder
     where, look, judge = lines[-3:]
     assert where == f"run      {run.info.run_id} in sqlite:///{place}/runs/mlflow.db"
-    assert f"mlflow ui --backend-store-uri sqlite:///{place}/runs/mlflow.db" in look
-    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-    assert look.endswith(f"{page}?workflowType=machine_learning")
+    assert look == f"open     python -m nnjit.ui run={run.info.run_id}"
     assert judge.endswith(f"nnjit.predict run={run.info.run_id} audio=FILE_OR_FOLDER")
 
 
