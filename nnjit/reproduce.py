@@ -41,6 +41,7 @@ dataset.root= dataset.true= dataset.false= dataset.cache_dir= trainer.threads=
 Exit code 0: the bits agree. 1: they differ, or there was an error.
 """
 _PLACES = ("dataset.root", "dataset.true", "dataset.false", "dataset.cache_dir", "trainer.threads")
+_FOLDERS = ("dataset.root", "dataset.cache_dir")
 _KEYS = ("run", "record", "root", "uri", "trusted", *_PLACES)
 _COMMIT = "mlflow.source.git.commit"
 _KEPT = ("dataset", "model", "optimizer", "schedule", "experiment", "split", "seed")
@@ -111,8 +112,7 @@ def configuration(recorded: dict[str, Any], options: Mapping[str, str]) -> DictC
     cfg = OmegaConf.create(recorded)
     for key in _PLACES:
         if key in options:
-            value = int(options[key]) if options[key].isdecimal() else options[key]
-            OmegaConf.update(cfg, key, None if value == "null" else value)
+            OmegaConf.update(cfg, key, _place(key, options[key]))
     trusted = [name for name in options.get("trusted", "").split(",") if name]
     for package in cfg.get("trusted") or []:
         if package not in trusted:
@@ -120,6 +120,17 @@ def configuration(recorded: dict[str, Any], options: Mapping[str, str]) -> DictC
                 f"the run builds classes of {package}: add trusted={package} if you trust it"
             )
     return cfg
+
+
+def _place(key: str, value: str) -> Any:
+    if value == "null":
+        return None
+    if key == "trainer.threads":
+        if not value.isdecimal():
+            raise ConfigError(f"{key}={value} must be a whole number, or null")
+        return int(value)
+    # What is given here is relative to this folder, not to that of the recorded run.
+    return str(Path(value).expanduser().absolute()) if key in _FOLDERS else value
 
 
 @contextlib.contextmanager
