@@ -221,8 +221,8 @@ def _judge(
         agree &= now == then or (name == "metrics" and then == "not on record")
         out.print(f"{name:8} {now}" if now == then else f"{name:8} {then} then, {now} now")
     if agree:
-        n_values = len(history.last.flat()) * len(history.epochs)
-        out.print(f"the bits agree: weights, and {n_values} values of {len(history.epochs)} epochs")
+        n_values, n_epochs = len(history.last.flat()), len(history.epochs)
+        out.print(f"the bits agree: weights, and {n_values} metrics in each of {n_epochs} epochs")
     else:
         where = difference or "in the digests above alone"
         out.print(f"the bits differ, first {where}", soft_wrap=True)

@@ -203,6 +203,12 @@ def title(plan: Plan, record: JobRecord) -> str:
     return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"
 
 
+def varied(overrides: Sequence[str]) -> list[str]:
+    """Return those overrides of a job that vary in its sweep, all where that is not known."""
+    keys = Plan.read(Path(HydraConfig.get().sweep.dir)).varied
+    return [o for o in overrides if keys is None or o.partition("=")[0].lstrip("+~") in keys]
+
+
 def job(work: Callable[[Console], Outcome]) -> float:
     """Run one job of a sweep; return its score, NaN where it failed: the others go on.
 

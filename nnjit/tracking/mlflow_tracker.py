@@ -101,7 +101,7 @@ class MlflowTracker(Tracker):
         for name, digest in digests.items():
             self._client.set_tag(self.run_id, f"nnjit.{name}_digest", digest)
         self._log_figures(history, data)
-        self._log_model(classifier)
+        self._log_model(classifier, history.final.epoch)
         self._client.set_terminated(self.run_id, "FINISHED")
         return self._directions()
 
@@ -168,7 +168,7 @@ class MlflowTracker(Tracker):
                 figure.savefig(Path(folder) / f"{name}.png", dpi=110)
             self._client.log_artifacts(self.run_id, folder, "figures")
 
-    def _log_model(self, classifier: Classifier) -> None:
+    def _log_model(self, classifier: Classifier, epoch: int) -> None:
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature
@@ -187,6 +187,7 @@ class MlflowTracker(Tracker):
                     name="model",
                     loader_module="nnjit.pyfunc",
                     data_path=str(path),
+                    step=epoch,  # whose metrics are the model's
                     signature=signature,
                     pip_requirements=[f"nnjit=={__version__}", f"mlflow=={version('mlflow')}"],
                 )

@@ -79,7 +79,7 @@ def _state(where: str) -> dict[str, Any]:
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": dict.fromkeys(columns, 104),
+        "columnWidths": {c: 104 if c.startswith("metrics") else 88 for c in columns},
         "compareRunCharts": charts,
         "compareRunSections": [
             {"uuid": uuid, "name": name, "display": True, "isReordered": False}

@@ -90,6 +90,13 @@ class Browser:
             assert time.monotonic() < end, f"{missing} is not on the page:\n{self.text()}"
             time.sleep(0.2)
 
+    def until(self, script, seconds=60):
+        """Wait until a JavaScript expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < end, f"{script} is not true"
+            time.sleep(0.2)
+
     def text(self):
         """Return what a person can read on the page."""
         return self.run("document.body ? document.body.innerText : ''")
