@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SETS, _METRICS = ("val", "test"), ("accuracy", "recall", "precision")
 _SETTINGS = ("model", "dataset", "split", "seed", "status")
 _SHORT = 8  # digits of an id
+_NAME = 20  # characters of a name that fit on one line in any terminal
 _NONE = "-"
 _ENDLESS = 10_000  # characters, to see how wide a table would like to be
 
@@ -30,12 +31,14 @@ def print_runs(runs: Sequence["RecordedRun"], more: Sequence[str] = ()) -> None:
     same = ", ".join(f"{key} {value}" for key, value in shared.items() if value != _NONE)
     out.print(f"{_count(len(runs), 'run')}{': ' * bool(same)}{same}", soft_wrap=True)
     sets = _sets(runs)
-    tables = (  # from wide to narrow
-        _run_table(runs, [*varied, *more], _measured(sets) + _best(sets)),
-        _run_table(runs, [*varied, *more], _measured(sets)),
-        _run_table(runs, [*named, *more], _measured(sets)),
-        _run_table(runs, [*named, *more], _measured(sets[:1])),
+    choices = (  # from wide to narrow
+        (varied, _measured(sets) + _best(sets)),
+        (varied, _measured(sets)),
+        (named, _measured(sets)),
+        (named, _measured(sets[:1])),
     )
+    longest = max(_NAME, out.width // 4)  # a long name takes several lines
+    tables = [_run_table(runs, [*keys, *more], shown, longest) for keys, shown in choices]
     endless = out.options.update(width=_ENDLESS)
     fitting = (t for t in tables if out.measure(t, options=endless).maximum <= out.width)
     out.print(next(fitting, tables[-1]))
@@ -45,10 +48,13 @@ def print_runs(runs: Sequence["RecordedRun"], more: Sequence[str] = ()) -> None:
 
 
 def _run_table(
-    runs: Sequence["RecordedRun"], settings: Sequence[str], measured: Sequence[tuple[str, str]]
+    runs: Sequence["RecordedRun"],
+    settings: Sequence[str],
+    measured: Sequence[tuple[str, str]],
+    longest: int,
 ) -> Table:
     table = _table()
-    table.add_column("run", overflow="fold", min_width=12)
+    table.add_column("run", overflow="fold", min_width=12, max_width=longest)
     for key in settings:
         table.add_column(key, overflow="fold", min_width=4)
     for title, _ in measured:

@@ -142,6 +142,13 @@ def test_the_table_fits(width, monkeypatch):
     assert ("best" in "".join(lines)) == (width > 80)
 
 
+def test_a_long_name_takes_lines_and_no_columns(monkeypatch):
+    long = replace(RUNS[0], name=" ".join(f"dataset.option_{i}=value" for i in range(9)))
+    text = printed(comparison.print_runs, [long, *RUNS], width=120, monkeypatch=monkeypatch)
+    assert "best val" in text
+    assert all(f"option_{i}" in text for i in range(9))
+
+
 def test_a_failure_is_told(monkeypatch):
     failed = run(13, status="FAILED")
     failed.tags["nnjit.failure"] = "the loss became nan in epoch 3, batch 1"
