@@ -81,20 +81,29 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def key_values(arguments: Sequence[str], keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the KEY=VALUE arguments of a command as pairs; others, and files, with an empty key.
+def key_values(
+    arguments: Sequence[str], keys: Sequence[str], others: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield the KEY=VALUE arguments of a command as pairs.
+
+    Parameters
+    ----------
+    others
+        Yield arguments without a key, and files, with an empty one.
 
     Raises
     ------
     ConfigError
-        For a key that is not among ``keys``.
+        For a key that is not among ``keys``, and for what has none where that is not asked for.
     """
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key in keys and equals:
             yield key, value
-        elif not equals or Path(argument).exists():
+        elif others and (not equals or Path(argument).exists()):
             yield "", argument
+        elif not equals:
+            raise ConfigError(f"cannot read '{argument}': write KEY=VALUE; see --help")
         else:
             from .composition import choose
 

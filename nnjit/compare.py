@@ -100,8 +100,6 @@ def parse(arguments: Sequence[str]) -> Options:
     """Return what the arguments ask for; ConfigError where they make no sense."""
     filters, text = {}, {}
     for key, value in key_values(arguments, _KEYS):
-        if not key:
-            raise ConfigError(f"cannot read '{value}': write KEY=VALUE; see --help")
         if key in _FILTERS:
             filters[key] = value.split(",")
         else:

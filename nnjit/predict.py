@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the options by name and the recordings; ConfigError for unknown options."""
     options: dict[str, str] = {}
     audio: list[str] = []
-    for key, value in key_values(arguments, _KEYS):
+    for key, value in key_values(arguments, _KEYS, others=True):
         if key in ("", "audio"):
             audio += [value] * bool(value)
         else:

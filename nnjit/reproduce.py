@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str]) -> dict[str, str]:
     """Return the options by name; ConfigError for two runs or an unknown option."""
     options: dict[str, str] = {}
-    for key, value in key_values(arguments, _KEYS):
+    for key, value in key_values(arguments, _KEYS, others=True):
         key = key or "run"
         if key == "run" and "run" in options:
             raise ConfigError(f"two runs, {options['run']} and {value}: give one")

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(USAGE, end="")
         return
     with one_line_errors():
-        options = parse(arguments)
+        options = dict(key_values(arguments, _KEYS))
         uri = store_options(options)
         if uri.startswith(("http://", "https://")):
             _print_pages(uri, uri.rstrip("/"), options)
@@ -51,16 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         host = options.get("host", "127.0.0.1")
         with contextlib.suppress(KeyboardInterrupt):
             _serve(uri, host, choose_port(host, options.get("port")), options)
-
-
-def parse(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the options by name; ConfigError for what is none."""
-    options = {}
-    for key, value in key_values(arguments, _KEYS):
-        if not key:
-            raise ConfigError(f"cannot read '{value}': write KEY=VALUE; see --help")
-        options[key] = value
-    return options
 
 
 def choose_port(host: str, wanted: str | None) -> int:
