@@ -48,6 +48,8 @@ def _exit(message: str, code: int = 1) -> None:
 
 def explain(error: BaseException) -> str | None:
     """Return one line for an error that a user can mend; None for a bug."""
+    if isinstance(error.__cause__, NnjitError):  # Hydra wraps what its plugins raise
+        error = error.__cause__
     if isinstance(error, NnjitError):
         return " ".join(str(error).split())
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC

@@ -5,10 +5,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
 
+from filelock import FileLock
+
+from .errors import ConfigError
 from .persistence import write_atomically
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
-_FOLDER = "records"
+_PLAN, _FOLDER = "sweep.json", "records"
 
 
 @final
@@ -38,8 +41,10 @@ class JobRecord:
     model: str = ""
     status: str = RUNNING
     reason: str = ""
+    pid: int = 0  # of the process it ran in
     seconds: float = 0.0
     monitor: str = ""
+    score: float | None = None  # the best value of what was monitored
     values: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -57,10 +62,48 @@ class JobRecord:
             return None
 
 
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
+
+    arguments: list[str]
+    overrides: list[str]
+    varied: list[str] | None
+    total: int | None
+    jobs: list[list[str]] | None
+    parent: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write the plan into the folder of the sweep."""
+        write_atomically(folder / _PLAN, json.dumps(vars(self), indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """Return the plan in the folder of a sweep.
+
+        Raises
+        ------
+        ConfigError
+            Where there is none.
+        """
+        try:
+            return cls(**json.loads((folder / _PLAN).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{folder / _PLAN}, the plan of the sweep, cannot be read ({error}): start it again"
+            ) from None
+
+
 def read_all(folder: Path) -> list[JobRecord]:
     """Return the records in the folder of a sweep, in the order of the jobs."""
     numbers = sorted(int(path.stem) for path in (folder / _FOLDER).glob("[0-9]*.json"))
     return [record for n in numbers if (record := JobRecord.read(folder, n)) is not None]
+
+
+def running(folder: Path, number: int) -> FileLock:
+    """Return the lock that a job's process holds as long as it lives."""
+    return FileLock(_path(folder, number).with_suffix(".lock"), timeout=0)
 
 
 def summary_key(when: str, monitor: str) -> str:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from . import composition, sweep, terminal
+from . import composition, jobs, launcher, sweep, terminal
 from .cli import one_line_errors, one_line_warnings, quoted
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
@@ -27,11 +27,12 @@ _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment")
 def main() -> None:
     """Run the command line; see ``python -m nnjit.run --help``."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in one line
+    launcher.register()
     compose = hydra.main(
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
     with one_line_errors():
-        sys.argv[1:] = quoted(sys.argv[1:])
+        sys.argv[1:] = sweep.resumed(quoted(sys.argv[1:]))
         with sweep.closing():
             compose(job)()
 
@@ -39,7 +40,7 @@ def main() -> None:
 def job(cfg: DictConfig) -> float:
     """Run one job of Hydra; return the best value of ``trainer.monitor``."""
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        return sweep.job(lambda out: run(cfg, out))
+        return jobs.job(lambda out: run(cfg, out))
     with one_line_errors(), one_line_warnings():
         return run(cfg, terminal.console()).score
 
@@ -86,6 +87,7 @@ def _classifier(model: Any, data: Any) -> Any:
 def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
     """Return what the record says of this run: name, recipe, tags."""
     from .tracking import RunInfo
+    from .tracking.parent import JOB_TAG
 
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
@@ -99,7 +101,7 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
     tags["nnjit.dataset_digest"] = data.digest
     tags["nnjit.started_in"] = os.getcwd()  # the configuration may hold relative paths
     if job.mode is RunMode.MULTIRUN:
-        tags["nnjit.job"] = str(job.job.num)
+        tags[JOB_TAG] = str(job.job.num)
     parts = (_recipe(job.overrides.task, cfg.seed), model.summary(), data.describe())
     description = "\n\n".join(f"```\n{part}\n```" for part in parts)
     return RunInfo(

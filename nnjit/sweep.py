@@ -4,56 +4,34 @@ Hydra runs the jobs, here or elsewhere; each leaves a record in the folder of th
 """
 
 import contextlib
-import json
 import os
 import shlex
-import time
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console
 
 from . import composition, terminal, variants
-from .cli import explain, one_line_errors, one_line_warnings, quoted
+from .cli import one_line_errors, quoted
 from .errors import ConfigError
-from .persistence import write_atomically
-from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, read_all
+from .jobs import title
+from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
 from .tracking import Parent, SweepInfo
 from .tracking.parent import VARIABLE
 
 _PLAN = "sweep.json"
-_OUTPUT = "output.txt"
-_WARNING = "nnjit: warning: "
-_current: "Sweep | None" = None  # Hydra calls a callback, main() closes what it opened
-
-
-@final
-@dataclass(frozen=True)
-class Plan:
-    """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
-
-    overrides: list[str]
-    varied: list[str] | None
-    total: int | None
-    jobs: list[list[str]] | None
-    parent: str = ""
-
-    def write(self, folder: Path) -> None:
-        """Write the plan into the folder of the sweep."""
-        write_atomically(folder / _PLAN, json.dumps(vars(self), indent=1).encode())
-
-    @classmethod
-    def read(cls, folder: Path) -> "Plan":
-        """Return the plan in the folder of a sweep."""
-        return cls(**json.loads((folder / _PLAN).read_text()))
+_NOT_BEGUN = "it did not begin"
+# Hydra calls a callback, which knows only what Hydra does: main() resumes before, and closes after.
+_current: "Sweep | None" = None
+_resumed: Path | None = None
 
 
 @final
@@ -75,8 +53,8 @@ class SweepCallback(Callback):
 class Sweep:
     """A sweep under way in this process."""
 
-    def __init__(self, folder: Path, plan: Plan, name: str, parent: Parent) -> None:
-        self.folder, self.plan, self.name, self.parent = folder, plan, name, parent
+    def __init__(self, folder: Path, plan: Plan, parent: Parent) -> None:
+        self.folder, self.plan, self.parent = folder, plan, parent
 
     @classmethod
     def open(cls, config: DictConfig) -> "Sweep":
@@ -91,15 +69,12 @@ class Sweep:
         jobs = _jobs(config, overrides)
         loader = GlobalHydra.instance().config_loader()
         composed = [loader.load_sweep_config(config, job) for job in jobs or []] or [config]
-        tracker = composition.build(composed[0], "tracking", config.trusted)
+        parent = composition.build(composed[0], "tracking", config.trusted).parent()
         swept = [o for o in _parsed(overrides) if o.is_sweep_override()]
-        name = " ".join(o.input_line for o in swept) or " ".join(overrides)
-        given = [o.partition("=")[2] for o in overrides if o.startswith("name=")]
-        folder = Path(config.hydra.sweep.dir).resolve()
-        total = len(jobs) if jobs else OmegaConf.select(config, "hydra.sweeper.n_trials")
         varied = [o.get_key_element().lstrip("+~") for o in swept] if jobs else None
-        plan = Plan(overrides, varied, total, jobs)
-        sweep = cls(folder, plan, " ".join(given) or name or "sweep", tracker.parent())
+        total = len(jobs) if jobs else OmegaConf.select(config, "hydra.sweeper.n_trials")
+        folder = Path(config.hydra.sweep.dir).resolve()
+        sweep = cls(folder, Plan(sys.argv[1:], overrides, varied, total, jobs), parent)
         sweep._start()
         _tell_jobs(config, sweep)
         return sweep
@@ -107,12 +82,44 @@ class Sweep:
     def _start(self) -> None:
         from .environment import environment
 
-        info = SweepInfo(self.name, self.plan.overrides, self._description([]), self.folder)
-        self.parent.start(info, environment())
-        Plan(**{**vars(self.plan), "parent": self.parent.run_id}).write(self.folder)
+        self._lock = FileLock(self.folder / ".lock", timeout=0)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ConfigError(f"the sweep in {self.folder} is still running") from None
+        if _resumed is None:
+            info = SweepInfo(self._name(), self.plan.overrides, self._description([]), self.folder)
+            self.parent.start(info, environment())
+            replace(self.plan, parent=self.parent.run_id).write(self.folder)
+        else:
+            self._resume()
         jobs = "" if self.plan.total is None else f"{self.plan.total} jobs, "
         out = terminal.console()
-        out.print(f"sweep    {self.name}: {jobs}output in {self.folder}", soft_wrap=True)
+        out.print(f"sweep    {self._name()}: {jobs}output in {self.folder}", soft_wrap=True)
+
+    def _resume(self) -> None:
+        before = Plan.read(self.folder)
+        if before.jobs != self.plan.jobs:
+            raise ConfigError("the jobs of the sweep are not the same any more: start it again")
+        finished = set()
+        for record in read_all(self.folder):
+            if record.status == FINISHED:
+                finished.add(record.number)
+            elif _alive(self.folder, record.number):
+                raise ConfigError(
+                    f"{title(self.plan, record)} of the sweep is still running: wait, or end it"
+                )
+        if len(finished) == self.plan.total:
+            raise ConfigError(f"the sweep in {self.folder} has finished: there is nothing to do")
+        self.parent.resume(before.parent, finished)
+
+    def _name(self) -> str:
+        """Return the name that was given, or what is swept."""
+        given = [o.partition("=")[2] for o in self.plan.overrides if o.startswith("name=")]
+        keys = {"model", "experiment", *(self.plan.varied or [])}
+        telling = [o for o in self.plan.overrides if o.partition("=")[0].lstrip("+~") in keys]
+        return " ".join(given or telling or self.plan.overrides) or "sweep"
 
     def close(self, interrupted: bool) -> int:
         """Print and record what the jobs came to; return the number that did not finish."""
@@ -130,7 +137,7 @@ class Sweep:
         """Return the records of all jobs; say what became of those that did not end."""
         records = {record.number: record for record in read_all(self.folder)}
         for number, overrides in enumerate(self.plan.jobs or []):
-            missing = JobRecord(number, overrides, status=KILLED, reason="it did not begin")
+            missing = JobRecord(number, overrides, status=KILLED, reason=_NOT_BEGUN)
             records.setdefault(number, missing)
         for record in records.values():
             if record.status == RUNNING:
@@ -140,7 +147,7 @@ class Sweep:
         return [records[number] for number in sorted(records)]
 
     def _description(self, found: Sequence[variants.Variant]) -> str:
-        command = shlex.join(["python", "-m", "nnjit.run", "-m", *self.plan.overrides])
+        command = shlex.join(["python", "-m", "nnjit.run", *self.plan.arguments])
         table = f"\n\n{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
         return f"```\n{command}\n```{table}"
 
@@ -166,12 +173,17 @@ class Sweep:
         if found:
             out.print(variants.table(found), variants.legend(found), sep="\n", end="\n\n")
         for record in unfinished:
-            out.print(terminal.job_line(self._title(record), record), soft_wrap=True)
+            if record.reason != _NOT_BEGUN:
+                out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)
+        if missing := sum(record.reason == _NOT_BEGUN for record in unfinished):
+            out.print(f"{missing} of {self.plan.total} jobs did not begin")
         for line in (*lines, f"files    {self.folder}"):
             out.print(line, soft_wrap=True)
-
-    def _title(self, record: JobRecord) -> str:
-        return title(self.plan, record)
+        if unfinished:
+            where = [o for o in self.plan.overrides if o.startswith("tracking.")]
+            what = f"resume={self.parent.run_id or self.folder}"
+            command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *where])
+            out.print(f"resume   {command}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -197,61 +209,50 @@ def closing() -> Iterator[None]:
             raise SystemExit(1)
 
 
-def title(plan: Plan, record: JobRecord) -> str:
-    """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
-    total = "" if plan.total is None else f"/{plan.total}"
-    return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"
+def resumed(arguments: list[str]) -> list[str]:
+    """Return the command line of a sweep that goes on, where the arguments ask for one.
 
-
-def varied(overrides: Sequence[str]) -> list[str]:
-    """Return those overrides of a job that vary in its sweep, all where that is not known."""
-    keys = Plan.read(Path(HydraConfig.get().sweep.dir)).varied
-    return [o for o in overrides if keys is None or o.partition("=")[0].lstrip("+~") in keys]
-
-
-def job(work: Callable[[Console], Outcome]) -> float:
-    """Run one job of a sweep; return its score, NaN where it failed: the others go on.
-
-    What it prints goes to a file in its own folder, to the terminal only how it ended.
+    Raises
+    ------
+    ConfigError, TrackingError
+        Where there is no such sweep, or it would not go on as it began.
     """
-    hydra = HydraConfig.get()
-    folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
-    model = f"model={hydra.runtime.choices.get('model')}"
-    record = JobRecord(hydra.job.num, list(hydra.overrides.task), model)
-    record.write(folder)
-    began = time.perf_counter()
+    global _resumed
+    flags, given = ("-m", "--multirun"), [a for a in arguments if a.startswith("resume=")]
+    if not given or not any(flag in arguments for flag in flags):
+        return arguments
+    more = [a for a in arguments if a not in (*flags, *given)]
+    for argument in more:
+        if not argument.startswith(("tracking.", "hydra/launcher=", "hydra.launcher.")):
+            raise ConfigError(
+                f"{argument}: a sweep goes on as it began, only hydra/launcher and tracking.root "
+                "or uri, which tell where it is, can be given"
+            )
+    run = given[-1].partition("=")[2]
+    folder = Path(run).resolve() if Path(run).is_dir() else _stored(run, more)
+    plan, _resumed = Plan.read(folder), folder
+    keys = ("hydra.sweep.dir=", *(f"{a.partition('=')[0]}=" for a in more))
+    if any(a.startswith("hydra/launcher=") for a in more):
+        keys += ("hydra.launcher.",)
+    kept = [argument for argument in plan.arguments if not argument.startswith(keys)]
+    return [*kept, *more, *quoted([f"hydra.sweep.dir={folder}"])]
+
+
+def _stored(run: str, overrides: Sequence[str]) -> Path:
+    """Return the folder of a sweep in the store that the overrides name."""
+    from .tracking import MlflowTracker
+
+    pairs = [o.removeprefix("tracking.").split("=", 1) for o in overrides if "=" in o]
+    options = {key: value for key, value in pairs if key in ("root", "uri")}
+    return MlflowTracker(**options).parent().find(run)
+
+
+def _alive(folder: Path, number: int) -> bool:
     try:
-        with output.open("w") as file, _printing_to(file), one_line_warnings():
-            outcome = work(terminal.console())
-        record.monitor, record.values = outcome.monitor, outcome.values
-        record.status = FINISHED
-        return outcome.score
-    except Exception as error:
-        record.status, record.reason = FAILED, _reason(error, output)
-        return float("nan")
-    except BaseException:
-        record.status, record.reason = KILLED, "interrupted"
-        raise
-    finally:
-        record.seconds = time.perf_counter() - began
-        record.write(folder)
-        line = terminal.job_line(title(Plan.read(folder), record), record)
-        print(line, flush=True)
-
-
-def _reason(error: Exception, output: Path) -> str:
-    message = explain(error)
-    if message is None:  # a bug: its traceback is for the file
-        with output.open("a") as file:
-            traceback.print_exc(file=file)
-        message = f"{type(error).__name__}: {composition.first_line(error)}, see {output}"
-    return message
-
-
-@contextlib.contextmanager
-def _printing_to(file: Any) -> Iterator[None]:
-    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        yield
+        with running(folder, number):
+            return False
+    except Timeout:
+        return True
 
 
 def _parsed(overrides: Sequence[str]) -> list[Any]:

@@ -19,10 +19,14 @@ _inside = threading.local()
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores this process may run on, or its share of them.
+
+    Who starts several jobs on one machine (joblib, Ray, Slurm) tells each its share in
+    OMP_NUM_THREADS, as it does for other numerical libraries.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores or 1, int(share)) if share.isdigit() and int(share) else cores or 1
 
 
 def set_threads(n: int | None = None) -> int:

@@ -2,11 +2,12 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from ..errors import TrackingError
 from ..records import FAILED, KILLED, RUNNING, JobRecord
 from .store import open_store
 from .summary import metric_key
@@ -14,6 +15,7 @@ from .summary import metric_key
 if TYPE_CHECKING:
     from .mlflow_tracker import MlflowTracker
 
+JOB_TAG = "nnjit.job"  # the number of a job in its sweep
 VARIABLE = "NNJIT_PARENT_RUN"  # the parent's id in the environment of every job
 
 
@@ -35,7 +37,11 @@ class Parent(ABC):
 
     @abstractmethod
     def start(self, info: SweepInfo, tags: dict[str, str]) -> None:
-        """Open the record, or open it again where ``run_id`` is set."""
+        """Open the record."""
+
+    @abstractmethod
+    def resume(self, run_id: str, finished: Container[int]) -> None:
+        """Open the record again; ``finished`` are the numbers of the jobs that need not run."""
 
     @abstractmethod
     def finish(
@@ -54,6 +60,9 @@ class NoParent(Parent):
     """No record; the files stay in the folder of the sweep."""
 
     def start(self, info: SweepInfo, tags: dict[str, str]) -> None:
+        """Do nothing."""
+
+    def resume(self, run_id: str, finished: Container[int]) -> None:
         """Do nothing."""
 
     def finish(
@@ -79,9 +88,6 @@ class MlflowParent(Parent):
         """Create the store, the experiment and the run, before any job could."""
         _, self._client = open_store(self._tracker.uri)
         self._experiment = self._tracker.experiment_id(self._client)
-        if self.run_id:
-            self._client.update_run(self.run_id, status=RUNNING)
-            return
         tags |= {
             "nnjit.kind": "sweep",
             "nnjit.overrides": " ".join(info.overrides),
@@ -90,6 +96,50 @@ class MlflowParent(Parent):
         }
         run = self._client.create_run(self._experiment, run_name=info.name, tags=tags)
         self.run_id = run.info.run_id
+
+    def resume(self, run_id: str, finished: Container[int]) -> None:
+        """Open the run again; runs of jobs that run again are kept under another kind."""
+        _, self._client = open_store(self._tracker.uri)
+        self._experiment = self._client.get_run(run_id).info.experiment_id
+        self.run_id = run_id
+        self._client.update_run(run_id, status=RUNNING)
+        for child in self._children():
+            number = child.data.tags.get(JOB_TAG, "")
+            if number.isdigit() and int(number) not in finished:
+                self._client.set_tag(child.info.run_id, "nnjit.kind", "superseded")
+                if child.info.status == RUNNING:
+                    self._client.set_terminated(child.info.run_id, KILLED)
+
+    def find(self, run: str) -> Path:
+        """Return the folder of a sweep that did not finish: an id, or "latest".
+
+        Raises
+        ------
+        TrackingError
+            Where there is no such sweep.
+        """
+        mlflow, client = open_store(self._tracker.uri)
+        if run == "latest":
+            experiments = [e.experiment_id for e in client.search_experiments()]
+            query = "tags.`nnjit.kind` = 'sweep' and attributes.status != 'FINISHED'"
+            order = ["attributes.start_time DESC"]
+            found = client.search_runs(experiments, query, order_by=order, max_results=1)
+            if not found:
+                raise TrackingError(
+                    f"resume=latest: no sweep in {self._tracker.uri} was interrupted or has a job "
+                    "that failed"
+                )
+            return Path(found[0].data.tags["nnjit.folder"])
+        try:
+            tags = client.get_run(run).data.tags
+        except mlflow.exceptions.MlflowException:
+            raise TrackingError(
+                f"resume={run} does not exist in {self._tracker.uri}: resume=latest takes the "
+                "newest sweep that did not finish"
+            ) from None
+        if tags.get("nnjit.kind") != "sweep":
+            raise TrackingError(f"resume={run} is no sweep: leave -m out to resume a single run")
+        return Path(tags["nnjit.folder"])
 
     def finish(
         self,
@@ -116,15 +166,17 @@ class MlflowParent(Parent):
 
     def _close_children(self, records: Sequence[JobRecord]) -> None:
         """Close runs whose process is gone, and record jobs that ended before they had a run."""
-        children = self._children()
+        children = {c.data.tags.get(JOB_TAG): c for c in self._children()}
         for record in records:
-            child = children.get(str(record.number))
             if record.status not in (FAILED, KILLED):
                 continue
+            child = children.get(str(record.number))
+            if child is None and record.status == KILLED:
+                continue  # interrupted before it had a run
             if child is None:
                 tags = {
                     "nnjit.kind": "run",
-                    "nnjit.job": str(record.number),
+                    JOB_TAG: str(record.number),
                     "nnjit.overrides": " ".join(record.overrides),
                     "mlflow.parentRunId": self.run_id,
                 }
@@ -134,18 +186,13 @@ class MlflowParent(Parent):
                 self._client.set_tag(child.info.run_id, "nnjit.failure", record.reason)
                 self._client.set_terminated(child.info.run_id, record.status)
 
-    def _children(self) -> dict[str, Any]:
-        """Return the newest run of each job, by the job's number."""
-        found: dict[str, Any] = {}
-        token = None
-        while token is None or token:
-            page = self._client.search_runs(
-                [self._experiment],
-                f"tags.`mlflow.parentRunId` = '{self.run_id}'",
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-            for run in page:
-                found.setdefault(run.data.tags.get("nnjit.job", ""), run)
-            token = page.token or ""
+    def _children(self) -> list[Any]:
+        """Return the runs under the parent, those left out that were run again."""
+        query = f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`nnjit.kind` = 'run'"
+        found: list[Any] = []
+        page = None
+        while page is None or page.token:
+            token = page.token if page else None
+            page = self._client.search_runs([self._experiment], query, page_token=token)
+            found += page
         return found

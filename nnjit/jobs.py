@@ -1,0 +1,92 @@
+"""One job of a sweep, in whatever process it runs: its record, its output, its end."""
+
+import contextlib
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+
+from . import composition, terminal, variants
+from .cli import explain, one_line_warnings
+from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
+
+_OUTPUT = "output.txt"
+
+
+def job(work: Callable[[Console], Outcome]) -> float:
+    """Run one job of a sweep; return its score, NaN where it failed: the others go on.
+
+    What it prints goes to a file in its own folder, to the terminal only how it ended.
+    """
+    hydra = HydraConfig.get()
+    folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
+    model = f"model={hydra.runtime.choices.get('model')}"
+    record = JobRecord.read(folder, hydra.job.num)
+    if record is not None and record.status == FINISHED:  # before the sweep was resumed
+        return _score(record)
+    record = JobRecord(hydra.job.num, list(hydra.overrides.task), model, pid=os.getpid())
+    with running(folder, record.number):
+        record.write(folder)
+        try:
+            return _work(work, record, output)
+        finally:
+            record.write(folder)
+            print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+
+
+def _work(work: Callable[[Console], Outcome], record: JobRecord, output: Path) -> float:
+    """Do the work of a job, and put into its record what it came to."""
+    began = time.perf_counter()
+    try:
+        with output.open("w") as file, _printing_to(file), one_line_warnings():
+            outcome = work(terminal.console())
+        record.monitor, record.values = outcome.monitor, outcome.values
+        record.status, record.score = FINISHED, outcome.score
+    except Exception as error:
+        record.status, record.reason = FAILED, _reason(error, output)
+    except BaseException:
+        record.status, record.reason = KILLED, "interrupted"
+        raise
+    finally:
+        record.seconds = time.perf_counter() - began
+    return _score(record)
+
+
+def _score(record: JobRecord) -> float:
+    return nan if record.score is None else record.score
+
+
+def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
+    """Take note that the process of a job has gone, and say so."""
+    record = JobRecord.read(folder, number) or JobRecord(number, overrides)
+    if record.status == RUNNING:
+        record.status, record.reason = FAILED, reason
+        record.write(folder)
+        print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+
+
+def _reason(error: Exception, output: Path) -> str:
+    message = explain(error)
+    if message is None:  # a bug: its traceback is for the file
+        with output.open("a") as file:
+            traceback.print_exc(file=file)
+        message = f"{type(error).__name__}: {composition.first_line(error)}, see {output}"
+    return message
+
+
+@contextlib.contextmanager
+def _printing_to(file: Any) -> Iterator[None]:
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
+
+def title(plan: Plan, record: JobRecord) -> str:
+    """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
+    total = "" if plan.total is None else f"/{plan.total}"
+    return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"
