@@ -86,6 +86,11 @@ def _printing_to(file: Any) -> Iterator[None]:
         yield
 
 
+def varied(hydra: Any) -> list[str]:
+    """Return the overrides that set a job apart in its sweep, given Hydra's own configuration."""
+    return variants.chosen(list(hydra.overrides.task), Plan.read(Path(hydra.sweep.dir)).varied)
+
+
 def title(plan: Plan, record: JobRecord) -> str:
     """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
     total = "" if plan.total is None else f"/{plan.total}"

@@ -91,9 +91,8 @@ def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
 
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
-    overrides = [o for o in job.overrides.task if not o.startswith(("name=", "experiment="))]
-    if job.mode is RunMode.MULTIRUN:  # what all jobs share stands in the name of none
-        overrides = sweep.varied(overrides)
+    telling = jobs.varied(job) if job.mode is RunMode.MULTIRUN else job.overrides.task
+    overrides = [o for o in telling if not o.startswith(("name=", "experiment="))]
     overrides = [f"seed={cfg.seed}" if o == "seed=null" else o for o in overrides]
     name = " ".join([str(cfg.name)] * bool(cfg.name) + overrides) or choices["model"]
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}

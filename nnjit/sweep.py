@@ -118,7 +118,8 @@ class Sweep:
         """Return the name that was given, or what is swept."""
         given = [o.partition("=")[2] for o in self.plan.overrides if o.startswith("name=")]
         keys = {"model", "experiment", *(self.plan.varied or [])}
-        telling = [o for o in self.plan.overrides if o.partition("=")[0].lstrip("+~") in keys]
+        pairs = {o.partition("=")[0].lstrip("+~"): o for o in self.plan.overrides}
+        telling = [o for key, o in pairs.items() if key in keys]
         return " ".join(given or telling or self.plan.overrides) or "sweep"
 
     def close(self, interrupted: bool) -> int:

@@ -94,9 +94,13 @@ class Variant:
 
 
 def label(record: JobRecord, varied: Sequence[str] | None) -> str:
-    """Return the overrides of a job that vary in its sweep, all where that is not known."""
-    chosen = [o for o in record.overrides if varied is None or _key(o) in varied]
-    return " ".join(chosen) or record.model
+    """Return what a job is called beside others: what varies, or else its model."""
+    return " ".join(chosen(record.overrides, varied)) or record.model
+
+
+def chosen(overrides: Sequence[str], varied: Sequence[str] | None) -> list[str]:
+    """Return the overrides that vary in a sweep, all where that is not known."""
+    return [o for o in overrides if varied is None or _key(o) in varied]
 
 
 def group(records: Sequence[JobRecord]) -> list[Variant]:
