@@ -13,6 +13,7 @@ from typing import Any
 from .errors import ConfigError, NnjitError
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
+WARNING = "nnjit: warning: "
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -146,7 +147,7 @@ def one_line_warnings() -> Iterator[None]:
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         name = "" if category is UserWarning else f" ({category.__name__})"
-        print(f"nnjit: warning: {' '.join(str(message).split())}{name}", file=sys.stderr)
+        print(f"{WARNING}{' '.join(str(message).split())}{name}", file=sys.stderr)
 
     before = warnings.showwarning
     warnings.showwarning = show

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,16 +14,18 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
 from . import composition, terminal, variants
-from .cli import explain, one_line_warnings
+from .cli import WARNING, explain, one_line_warnings
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
+from .terminal import ProgressDisplay
 
 _OUTPUT = "output.txt"
 
 
-def job(work: Callable[[Console], Outcome]) -> float:
+def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     """Run one job of a sweep; return its score, NaN where it failed: the others go on.
 
-    What it prints goes to a file in its own folder, to the terminal only how it ended.
+    What it prints goes to a file in its own folder, to the terminal only how it ended, and how far
+    it is where no other job runs at the same time.
     """
     hydra = HydraConfig.get()
     folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
@@ -31,21 +34,26 @@ def job(work: Callable[[Console], Outcome]) -> float:
     if record is not None and record.status == FINISHED:  # before the sweep was resumed
         return _score(record)
     record = JobRecord(hydra.job.num, list(hydra.overrides.task), model, pid=os.getpid())
+    name = title(Plan.read(folder), record)
+    alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
+    live = Console(file=sys.stdout, highlight=False) if alone else None
     with running(folder, record.number):
         record.write(folder)
         try:
-            return _work(work, record, output)
+            _work(lambda: work(ProgressDisplay(terminal.console(), live, name)), record, output)
         finally:
+            record.warnings = _warnings(output)
             record.write(folder)
-            print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+            print(terminal.job_line(name, record), flush=True)
+    return _score(record)
 
 
-def _work(work: Callable[[Console], Outcome], record: JobRecord, output: Path) -> float:
+def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
     """Do the work of a job, and put into its record what it came to."""
     began = time.perf_counter()
     try:
-        with output.open("w") as file, _printing_to(file), one_line_warnings():
-            outcome = work(terminal.console())
+        with output.open("w", buffering=1) as file, _printing_to(file), one_line_warnings():
+            outcome = work()
         record.monitor, record.values = outcome.monitor, outcome.values
         record.status, record.score = FINISHED, outcome.score
     except Exception as error:
@@ -55,7 +63,11 @@ def _work(work: Callable[[Console], Outcome], record: JobRecord, output: Path) -
         raise
     finally:
         record.seconds = time.perf_counter() - began
-    return _score(record)
+
+
+def _warnings(output: Path) -> list[str]:
+    lines = output.read_text().splitlines() if output.exists() else []
+    return [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
 
 
 def _score(record: JobRecord) -> float:

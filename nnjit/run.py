@@ -13,7 +13,6 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 
 from . import composition, jobs, launcher, sweep, terminal
 from .cli import one_line_errors, one_line_warnings, quoted
@@ -40,13 +39,14 @@ def main() -> None:
 def job(cfg: DictConfig) -> float:
     """Run one job of Hydra; return the best value of ``trainer.monitor``."""
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        return jobs.job(lambda out: run(cfg, out))
+        return jobs.job(lambda display: run(cfg, display))
     with one_line_errors(), one_line_warnings():
-        return run(cfg, terminal.console()).score
+        return run(cfg, terminal.ProgressDisplay(terminal.console())).score
 
 
-def run(cfg: DictConfig, out: Console) -> Outcome:
+def run(cfg: DictConfig, display: terminal.ProgressDisplay) -> Outcome:
     """Train one model as configured, and print on the way."""
+    out = display.out
     if cfg.seed is None:
         cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
     trainer = composition.build(cfg, "trainer", cfg.trusted)
@@ -58,7 +58,6 @@ def run(cfg: DictConfig, out: Console) -> Outcome:
     info = _describe(cfg, model, data)
     out.print(data.describe(), model.summary(), sep="\n\n", end="\n\n")
 
-    display = terminal.ProgressDisplay(out)
     try:
         tracker.start(info, data)
         history = trainer.fit(model, data, [display, tracker])

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +132,7 @@ class Sweep:
         lines = self.parent.finish(
             status, records, self._description(found), variants.means(found), self._files(found)
         )
-        self._print(found, unfinished, lines)
+        self._print(found, unfinished, [*self._warnings(records), *lines])
         return len(unfinished)
 
     def _records(self, interrupted: bool) -> list[JobRecord]:
@@ -163,6 +164,12 @@ class Sweep:
         variants.write_variants(found, files[2])
         figures.variants(found).savefig(files[3], dpi=110)
         return files
+
+    @staticmethod
+    def _warnings(records: Sequence[JobRecord]) -> list[str]:
+        """Return each warning once, with the number of jobs that gave it."""
+        counts = Counter(warning for record in records for warning in set(record.warnings))
+        return [f"warning  in {n} of {len(records)} jobs: {text}" for text, n in counts.items()]
 
     def _print(
         self,

@@ -27,17 +27,21 @@ def console() -> Console:
 
 @final
 class ProgressDisplay(Callback):
-    """One live line on a terminal; a plain line for each epoch anywhere else."""
+    """One live line on a terminal; a plain line for each epoch anywhere else.
 
-    def __init__(self, out: Console) -> None:
-        self.out = out
+    ``live`` is the terminal where that is not ``out``; ``title`` begins the live line.
+    """
+
+    def __init__(self, out: Console, live: Console | None = None, title: str = "") -> None:
+        self.out, self._title = out, title
+        self._terminal = live if live is not None and live.is_terminal else out
         self._live: Live | None = None
         self._shown = 0.0
 
     def on_train_begin(self, progress: Progress) -> None:
         """Start the live line."""
-        if self.out.is_terminal:
-            self._live = Live(console=self.out, auto_refresh=False, transient=True)
+        if self._terminal.is_terminal:
+            self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
             self._live.start()
 
     def on_batch_end(self, progress: Progress) -> None:
@@ -45,11 +49,12 @@ class ProgressDisplay(Callback):
         now = time.perf_counter()
         if self._live is not None and now - self._shown >= _REFRESH:
             self._shown = now
-            self._live.update(Text(live_line(progress)), refresh=True)
+            line = f"{self._title}  {live_line(progress)}".strip()
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Print the epoch where there is no live line."""
-        if self._live is None:
+        if self._live is None or self._terminal is not self.out:
             self.out.print(epoch_line(progress))
 
     def on_train_end(self, progress: Progress) -> None:

@@ -182,13 +182,14 @@ def markdown(variants: Sequence[Variant]) -> str:
 
 
 def means(variants: Sequence[Variant]) -> dict[str, float]:
-    """Return the mean and the spread of every final value, as ``variant/val_accuracy_mean``."""
+    """Return mean and spread of the values in the table, as ``variant/val_accuracy_mean``."""
     found: dict[str, float] = {}
     for variant in variants:
-        for key in (key for key in variant.keys if key.startswith("final/")):
-            e = variant.estimate(key)
-            place = f"{variant.name}/{key.removeprefix('final/')}"
-            found |= {f"{place}_mean": e.mean} | ({f"{place}_sd": e.sd} if e.n > 1 else {})
+        for key in (f"{name}_{metric}" for name in variant.sets for metric in _METRICS):
+            e = variant.estimate(f"final/{key}")
+            found[f"{variant.name}/{key}_mean"] = e.mean
+            if e.n > 1:
+                found[f"{variant.name}/{key}_sd"] = e.sd
     return found
 
 
