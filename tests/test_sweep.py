@@ -3,8 +3,9 @@ import math
 
 import pytest
 
-from nnjit import figures, terminal, variants
-from nnjit.records import FAILED, FINISHED, JobRecord, read_all, summary_key
+from nnjit import figures, jobs, launcher, sweep, terminal, threads, variants
+from nnjit.errors import ConfigError
+from nnjit.records import FAILED, FINISHED, JobRecord, Plan, read_all, summary_key
 
 
 def record(number, model, seed, accuracy, status=FINISHED, **more):
@@ -142,3 +143,80 @@ def test_figure_shows_every_seed_and_baseline(records):
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [list(line.get_xdata()) for line in dots] == [[0.9, 0.8], [0.5, 0.6, 0.7]]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["model=gru", "model=ff"]
+
+
+def plan(**more):
+    known = {
+        "arguments": ["-m", "seed=1,2"],
+        "overrides": ["seed=1,2"],
+        "varied": ["model", "seed"],
+    }
+    return Plan(**{**known, "total": 6, "jobs": None, **more})
+
+
+def test_titles(records):
+    assert jobs.title(plan(), records[4]) == "[5/6] model=gru seed=2"
+    every = plan(varied=None, total=None)
+    assert jobs.title(every, records[4]) == "[5] trainer.epochs=3 model=gru seed=2"
+    assert jobs.title(plan(varied=[]), records[4]) == "[5/6] model=gru"
+
+
+def test_plan_is_read_back(tmp_path):
+    plan(parent="abc").write(tmp_path)
+    assert Plan.read(tmp_path) == plan(parent="abc")
+    (tmp_path / "sweep.json").write_text('{"total": 3')
+    with pytest.raises(ConfigError, match="start it again"):
+        Plan.read(tmp_path)
+
+
+def test_a_lost_job_is_recorded_and_told(tmp_path, capsys):
+    plan().write(tmp_path)
+    JobRecord(0, ["model=ff", "seed=1"]).write(tmp_path)
+    jobs.lost(tmp_path, 0, ["model=ff", "seed=1"], "its process was killed")
+    jobs.lost(tmp_path, 1, ["model=ff", "seed=2"], "its process was killed")
+    assert [(r.number, r.status) for r in read_all(tmp_path)] == [(0, FAILED), (1, FAILED)]
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/6] model=ff seed=1  FAILED: its process was killed",
+        "[2/6] model=ff seed=2  FAILED: its process was killed",
+    ]
+
+
+def test_a_job_that_had_ended_is_not_lost(records, tmp_path):
+    plan().write(tmp_path)
+    records[0].write(tmp_path)
+    jobs.lost(tmp_path, 0, [], "its process was killed")
+    assert read_all(tmp_path) == records[:1]
+
+
+def test_resuming_keeps_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "_resumed", None)
+    launched = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    arguments = ["-m", "seed=1,2", "tracking=none", *launched, "--config-dir", "conf"]
+    plan(arguments=arguments).write(tmp_path)
+    found = sweep.resumed(["-m", f"resume={tmp_path}"])
+    assert found == [*arguments, f"hydra.sweep.dir={tmp_path}"]
+    found = sweep.resumed(["-m", f"resume={tmp_path}", "hydra/launcher=basic"])
+    assert [a for a in found if a.startswith("hydra")] == [
+        "hydra/launcher=basic",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["resume=latest"], ["-m", "seed=1,2"], ["model=gru"]])
+def test_other_command_lines_stay(arguments):
+    assert sweep.resumed(arguments) == arguments
+
+
+@pytest.mark.parametrize("n", [0, -2, 1.5])
+def test_number_of_workers(n):
+    with pytest.raises(ConfigError, match="n_jobs"):
+        launcher.JoblibLauncher(n)
+
+
+def test_a_share_of_the_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads.available_cores() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "100000")
+    shared = threads.available_cores()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads.available_cores() == shared

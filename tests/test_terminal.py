@@ -80,6 +80,24 @@ def test_live_line_is_not_redrawn_for_every_batch(monkeypatch):
     assert "batch" not in file.getvalue()
 
 
+def test_a_job_of_a_sweep_has_its_lines_in_a_file_and_its_live_line_on_the_terminal(monkeypatch):
+    monkeypatch.setattr(terminal, "_REFRESH", 0.0)
+    (out, file), (live, screen) = consoles(False, 200), consoles(True, 120)
+    display = terminal.ProgressDisplay(out, live, "[3/9] model=rnn seed=3")
+    toy.trainer(epochs=3).fit(toy.model(), toy.data(), [display])
+    assert [line[:9] for line in file.getvalue().splitlines()] == [f"epoch {n}/2" for n in range(3)]
+    assert "[3/9] model=rnn seed=3  epoch 1/2  batch 0/2  accuracy" in screen.getvalue()
+    assert screen.getvalue().count(SHOW_CURSOR) == 1
+
+
+def test_no_live_line_where_the_other_console_is_no_terminal():
+    (out, file), (live, screen) = consoles(False, 200), consoles(False)
+    display = terminal.ProgressDisplay(out, live, "[1/2]")
+    toy.trainer(epochs=2).fit(toy.model(), toy.data(), [display])
+    assert len(file.getvalue().splitlines()) == 2
+    assert screen.getvalue() == ""
+
+
 def test_the_terminal_is_given_back_after_an_error():
     out, file = consoles(True)
     display = terminal.ProgressDisplay(out)
