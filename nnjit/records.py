@@ -67,6 +67,7 @@ class JobRecord:
 class Plan:
     """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
 
+    cwd: str
     arguments: list[str]
     overrides: list[str]
     varied: list[str] | None

@@ -25,7 +25,7 @@ from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
-from .tracking import Parent, SweepInfo
+from .tracking import Parent, SweepInfo, SweepReport
 from .tracking.parent import VARIABLE
 
 _PLAN = "sweep.json"
@@ -75,7 +75,7 @@ class Sweep:
         varied = [o.get_key_element().lstrip("+~") for o in swept] if jobs else None
         total = len(jobs) if jobs else OmegaConf.select(config, "hydra.sweeper.n_trials")
         folder = Path(config.hydra.sweep.dir).resolve()
-        sweep = cls(folder, Plan(sys.argv[1:], overrides, varied, total, jobs), parent)
+        sweep = cls(folder, Plan(os.getcwd(), sys.argv[1:], overrides, varied, total, jobs), parent)
         sweep._start()
         _tell_jobs(config, sweep)
         return sweep
@@ -101,7 +101,7 @@ class Sweep:
 
     def _resume(self) -> None:
         before = Plan.read(self.folder)
-        if before.jobs != self.plan.jobs:
+        if _without_store(before.jobs) != _without_store(self.plan.jobs):
             raise ConfigError("the jobs of the sweep are not the same any more: start it again")
         finished = set()
         for record in read_all(self.folder):
@@ -130,7 +130,13 @@ class Sweep:
         unfinished = [r for r in records if r.status != FINISHED]
         status = KILLED if interrupted else FAILED if unfinished or not records else FINISHED
         lines = self.parent.finish(
-            status, records, self._description(found), variants.means(found), self._files(found)
+            SweepReport(
+                status,
+                records,
+                self._description(found),
+                variants.means(found),
+                self._files(found),
+            )
         )
         self._print(found, unfinished, [*self._warnings(records), *lines])
         return len(unfinished)
@@ -239,11 +245,23 @@ def resumed(arguments: list[str]) -> list[str]:
     run = given[-1].partition("=")[2]
     folder = Path(run).resolve() if Path(run).is_dir() else _stored(run, more)
     plan, _resumed = Plan.read(folder), folder
-    keys = ("hydra.sweep.dir=", *(f"{a.partition('=')[0]}=" for a in more))
-    if any(a.startswith("hydra/launcher=") for a in more):
-        keys += ("hydra.launcher.",)
-    kept = [argument for argument in plan.arguments if not argument.startswith(keys)]
-    return [*kept, *more, *quoted([f"hydra.sweep.dir={folder}"])]
+    root = "tracking.root="
+    more = [root + str(Path(a[len(root) :]).resolve()) if a.startswith(root) else a for a in more]
+    os.chdir(plan.cwd)  # its paths may be relative
+    return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
+
+
+def _merged(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the arguments with these overrides, among the others: argparse wants them together."""
+    new = {_key(o): o for o in quoted(overrides)}
+    stale = ("hydra.launcher.",) if "hydra/launcher" in new else ()
+    kept = [new.pop(_key(a), a) for a in arguments if not a.startswith(stale)]
+    place = next((i for i, a in enumerate(kept) if "=" in a and not a.startswith("-")), len(kept))
+    return [*kept[:place], *new.values(), *kept[place:]]
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0]
 
 
 def _stored(run: str, overrides: Sequence[str]) -> Path:
@@ -253,6 +271,11 @@ def _stored(run: str, overrides: Sequence[str]) -> Path:
     pairs = [o.removeprefix("tracking.").split("=", 1) for o in overrides if "=" in o]
     options = {key: value for key, value in pairs if key in ("root", "uri")}
     return MlflowTracker(**options).parent().find(run)
+
+
+def _without_store(jobs: Sequence[Sequence[str]] | None) -> list[list[str]]:
+    """Return the overrides of each job but for those that tell where the store is."""
+    return [[o for o in job if not o.startswith("tracking.")] for job in jobs or ()]
 
 
 def _alive(folder: Path, number: int) -> bool:

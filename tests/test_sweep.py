@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 
 import pytest
 
@@ -147,6 +148,7 @@ def test_figure_shows_every_seed_and_baseline(records):
 
 def plan(**more):
     known = {
+        "cwd": "/",
         "arguments": ["-m", "seed=1,2"],
         "overrides": ["seed=1,2"],
         "varied": ["model", "seed"],
@@ -191,15 +193,15 @@ def test_a_job_that_had_ended_is_not_lost(records, tmp_path):
 def test_resuming_keeps_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_resumed", None)
     launched = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    arguments = ["-m", "seed=1,2", "tracking=none", *launched, "--config-dir", "conf"]
-    plan(arguments=arguments).write(tmp_path)
+    arguments = ["-m", "--config-dir", "conf", "seed=1,2", "tracking.root=a", *launched]
+    plan(arguments=arguments, cwd=str(tmp_path)).write(tmp_path)
+    monkeypatch.chdir("/")
+    place = f"hydra.sweep.dir={tmp_path}"
     found = sweep.resumed(["-m", f"resume={tmp_path}"])
-    assert found == [*arguments, f"hydra.sweep.dir={tmp_path}"]
-    found = sweep.resumed(["-m", f"resume={tmp_path}", "hydra/launcher=basic"])
-    assert [a for a in found if a.startswith("hydra")] == [
-        "hydra/launcher=basic",
-        f"hydra.sweep.dir={tmp_path}",
-    ]
+    assert found == [*arguments[:3], place, *arguments[3:]]
+    assert os.getcwd() == str(tmp_path)
+    found = sweep.resumed(["-m", f"resume={tmp_path}", "hydra/launcher=basic", "tracking.root=b"])
+    assert found[4:] == ["seed=1,2", f"tracking.root={tmp_path}/b", "hydra/launcher=basic"]
 
 
 @pytest.mark.parametrize("arguments", [["resume=latest"], ["-m", "seed=1,2"], ["model=gru"]])

@@ -3,7 +3,7 @@
 from . import query, views
 from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
-from .parent import NoParent, Parent, SweepInfo
+from .parent import NoParent, Parent, SweepInfo, SweepReport
 from .store import fetch_model, find_run, open_existing, open_store, store_uri
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Parent",
     "RunInfo",
     "SweepInfo",
+    "SweepReport",
     "Tracker",
     "fetch_model",
     "find_run",

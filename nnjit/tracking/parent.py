@@ -30,6 +30,18 @@ class SweepInfo:
     folder: Path
 
 
+@final
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep came to; ``means`` are of its variants, by name."""
+
+    status: str
+    records: Sequence[JobRecord]
+    description: str
+    means: dict[str, float]
+    files: Sequence[Path]
+
+
 class Parent(ABC):
     """Keeps a record of a sweep. Order of calls: `start`, the jobs, `finish`."""
 
@@ -44,14 +56,7 @@ class Parent(ABC):
         """Open the record again; ``finished`` are the numbers of the jobs that need not run."""
 
     @abstractmethod
-    def finish(
-        self,
-        status: str,
-        records: Sequence[JobRecord],
-        description: str,
-        means: dict[str, float],
-        files: Sequence[Path],
-    ) -> list[str]:
+    def finish(self, report: SweepReport) -> list[str]:
         """Close the record, and those of jobs whose process is gone; return where it is."""
 
 
@@ -65,14 +70,7 @@ class NoParent(Parent):
     def resume(self, run_id: str, finished: Container[int]) -> None:
         """Do nothing."""
 
-    def finish(
-        self,
-        status: str,
-        records: Sequence[JobRecord],
-        description: str,
-        means: dict[str, float],
-        files: Sequence[Path],
-    ) -> list[str]:
+    def finish(self, report: SweepReport) -> list[str]:
         """Do nothing."""
         return []
 
@@ -141,27 +139,20 @@ class MlflowParent(Parent):
             raise TrackingError(f"resume={run} is no sweep: leave -m out to resume a single run")
         return Path(tags["nnjit.folder"])
 
-    def finish(
-        self,
-        status: str,
-        records: Sequence[JobRecord],
-        description: str,
-        means: dict[str, float],
-        files: Sequence[Path],
-    ) -> list[str]:
+    def finish(self, report: SweepReport) -> list[str]:
         """Log the means, the description and the files; see that every job is on record."""
         from mlflow.entities import Metric
 
-        self._close_children(records)
+        self._close_children(report.records)
         now = int(time.time() * 1000)
-        metrics = [Metric(metric_key(k), v, now, 0) for k, v in means.items()]
+        metrics = [Metric(metric_key(k), v, now, 0) for k, v in report.means.items()]
         for i in range(0, len(metrics), 1000):
             self._client.log_batch(self.run_id, metrics=metrics[i : i + 1000])
-        for path in files:
+        for path in report.files:
             folder = "figures" if path.suffix == ".png" else None
             self._client.log_artifact(self.run_id, str(path), folder)
-        self._client.set_tag(self.run_id, "mlflow.note.content", description)
-        self._client.set_terminated(self.run_id, status)
+        self._client.set_tag(self.run_id, "mlflow.note.content", report.description)
+        self._client.set_terminated(self.run_id, report.status)
         return self._tracker.where("sweep", self._experiment, self.run_id)
 
     def _close_children(self, records: Sequence[JobRecord]) -> None:

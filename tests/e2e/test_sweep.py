@@ -212,8 +212,8 @@ def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, tmp_path):
     (recipes / "short.yaml").write_text(text.format(3))
     (recipes / "long.yaml").write_text(text.format(ENDLESS))
     small = [option for option in SMALL if not option.startswith("trainer.epochs")]
-    options = ("experiment=short,long", "seed=1,2", "--config-dir", recipes.parent, *launcher)
-    process = start(*RUN, "-m", *small, *options, cwd=tmp_path)
+    options = ("experiment=short,long", "seed=1,2", *launcher)
+    process = start(*RUN, "-m", "--config-dir", "conf", *small, *options, cwd=tmp_path)
     wait_for(process, tmp_path, [0, 1], "FINISHED")
     wait_for(process, tmp_path, [2, 3] if launcher else [2])
     os.kill(process.pid, signal.SIGINT)
