@@ -70,6 +70,21 @@ def trains(folder, number):
     return "epoch 20/" in output.read_text()
 
 
+@pytest.fixture
+def begin(tmp_path):
+    """Start a sweep in the test's folder, and see that it ends with the test."""
+    begun = []
+
+    def launch(*arguments):
+        begun.append(start(*RUN, "-m", *arguments, cwd=tmp_path))
+        return begun[-1]
+
+    yield launch
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture(scope="module")
 def nine(tmp_path_factory):
     """Return the folder of the sweep that the README begins with, and what it printed."""
@@ -190,8 +205,8 @@ def test_what_cannot_work_is_told_in_one_line(overrides, message, tmp_path):
     assert message in refused(python(*RUN, "-m", *overrides, cwd=tmp_path))
 
 
-def test_killed_worker_loses_its_own_job_alone(tmp_path):
-    process = start(*SWEEP, f"trainer.epochs={ENDLESS},3", "seed=1,2", *TWO_WORKERS, cwd=tmp_path)
+def test_killed_worker_loses_its_own_job_alone(begin, tmp_path):
+    process = begin(*SMALL, f"trainer.epochs={ENDLESS},3", "seed=1,2", *TWO_WORKERS)
     wait_for(process, tmp_path, [0, 1])
     for number in (0, 1):
         os.kill(record(tmp_path, number)["pid"], signal.SIGKILL)
@@ -205,7 +220,7 @@ def test_killed_worker_loses_its_own_job_alone(tmp_path):
 
 
 @pytest.mark.parametrize("launcher", [(), TWO_WORKERS], ids=["basic", "joblib"])
-def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, tmp_path):
+def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, begin, tmp_path):
     recipes = tmp_path / "conf" / "experiment"
     recipes.mkdir(parents=True)
     text = "# @package _global_\ntrainer: {{epochs: {}}}\n"
@@ -213,7 +228,7 @@ def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, tmp_path):
     (recipes / "long.yaml").write_text(text.format(ENDLESS))
     small = [option for option in SMALL if not option.startswith("trainer.epochs")]
     options = ("experiment=short,long", "seed=1,2", *launcher)
-    process = start(*RUN, "-m", "--config-dir", "conf", *small, *options, cwd=tmp_path)
+    process = begin("--config-dir", "conf", *small, *options)
     wait_for(process, tmp_path, [0, 1], "FINISHED")
     wait_for(process, tmp_path, [2, 3] if launcher else [2])
     os.kill(process.pid, signal.SIGINT)
@@ -240,9 +255,9 @@ def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, tmp_path):
     assert "has finished" in refused(python(*arguments, cwd=tmp_path))
 
 
-def test_killed_sweep_resumes_and_its_workers_do_not_stay(tmp_path):
+def test_killed_sweep_resumes_and_its_workers_do_not_stay(begin, tmp_path):
     options = (f"trainer.epochs=3,{ENDLESS}", "tracking=none", *TWO_WORKERS)
-    process = start(*SWEEP, *options, cwd=tmp_path)
+    process = begin(*SMALL, *options)
     wait_for(process, tmp_path, [0], "FINISHED")
     wait_for(process, tmp_path, [1])
     folder = sweep_folder(tmp_path)
