@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import losses
 from .errors import ShapeError
 from .layers import Dropout
-from .layers.dense import as_array
+from .layers.gradients import as_array
 from .model import Sequential
 
 Array = NDArray[Any]

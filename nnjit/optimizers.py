@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 from .kernels import update
-from .layers.dense import RowGradient, as_array
+from .layers.gradients import FactoredGradient, as_array
 from .schedules import Schedule, Steady
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
-Gradients = Mapping[str, Mapping[str, "Array | RowGradient"]]
+Gradients = Mapping[str, Mapping[str, "Array | FactoredGradient"]]
 _LAYER_KEYS = ("learning_rate", "schedule", "clip_norm")
 
 
@@ -98,7 +98,7 @@ class Optimizer(ABC):
                 self._update(f"{layer}.{name}", w, gradient, rate)
 
     @abstractmethod
-    def _update(self, key: str, w: Array, g: "Array | RowGradient", rate: float) -> None:
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
         """Change ``w`` in place; ``key`` names it in ``self.state``."""
 
     def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
@@ -156,8 +156,8 @@ class SGD(Optimizer):
             raise ConfigError(f"optimizer.momentum={momentum} must be from 0 to below 1")
         self.momentum = momentum
 
-    def _update(self, key: str, w: Array, g: "Array | RowGradient", rate: float) -> None:
-        if self.momentum == 0 and isinstance(g, RowGradient):
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        if self.momentum == 0 and isinstance(g, FactoredGradient):
             g.add_to(w, -rate)
             return
         flat, number = as_array(g).reshape(-1), w.dtype.type
@@ -196,7 +196,7 @@ class Adam(Optimizer):
                 raise ConfigError(f"optimizer.{name}={value} must be from 0 to below 1")
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def _update(self, key: str, w: Array, g: "Array | RowGradient", rate: float) -> None:
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
         m, v = self._buffers(key, w, "m", "v")
         scalars = (
             rate / (1 - self.beta1**self.n_steps),

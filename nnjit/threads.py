@@ -6,15 +6,22 @@ each writes its own output, and what is summed is summed in the order of the pie
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, final
 
+import numba
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .errors import ConfigError
+from .kernels.team import watch
 
+# About a millisecond: waking a thread that sleeps takes longer than small work.
+_LOOKS = 0 if numba.config.DISABLE_JIT else 1_000_000
 _n_threads = 0
-_pool: ThreadPoolExecutor | None = None
+_workers: list["_Worker"] = []
+_busy = threading.Lock()  # held while the workers are at work
 _inside = threading.local()
 
 
@@ -34,14 +41,10 @@ def set_threads(n: int | None = None) -> int:
 
     BLAS is held at one thread: its products here are small, and the tiles above it share the cores.
     """
-    global _n_threads, _pool
+    global _n_threads
     if n is not None and n < 1:
         raise ConfigError(f"trainer.threads={n} is not a number of threads: use 1 or more, or null")
-    wanted = n or available_cores()
-    if _pool is not None and wanted != _n_threads:
-        _pool.shutdown(wait=False)
-        _pool = None
-    _n_threads = wanted
+    _n_threads = n or available_cores()
     threadpool_limits(limits=1, user_api="blas")
     return _n_threads
 
@@ -51,38 +54,106 @@ def get_threads() -> int:
     return _n_threads or set_threads()
 
 
+def free_threads() -> int:
+    """Return how many threads a piece of work may use here: one inside the work of another."""
+    return 1 if getattr(_inside, "worker", False) else get_threads()
+
+
 def for_each(function: Callable[[int], None], n: int) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several."""
-    helpers = 0 if getattr(_inside, "pool", False) else min(get_threads(), n) - 1
     indices = iter(range(n))  # all threads draw from it
 
     def drain() -> None:
         for i in indices:
             function(i)
 
-    waiting = [_workers().submit(drain) for _ in range(helpers)]
-    drain()
-    for future in waiting:
-        future.result()
+    threads = min(free_threads(), n)
+    if threads < 2 or not _busy.acquire(blocking=False):
+        drain()
+        return
+    try:
+        _at_once([drain] * threads)
+    finally:
+        _busy.release()
 
 
-def _workers() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(get_threads(), "nnjit", initializer=_mark)
-    return _pool
+def together(member: Callable[[Any], None], shares: Sequence[Any]) -> None:
+    """Call ``member(share)`` for all shares at the same time, as they wait for each other.
+
+    A member that fails must let the others go on; its error is raised here.
+    """
+    with _busy:
+        _at_once([partial(member, share) for share in shares])
 
 
-def _mark() -> None:
-    # A worker that waited for other workers could wait for ever: inside one, all is done in place.
-    _inside.pool = True
+def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
+    """Call the first job here and each other one on a worker, and wait for all."""
+    while len(_workers) < len(jobs) - 1:
+        _workers.append(_Worker())
+    helpers = _workers[: len(jobs) - 1]
+    for worker, job in zip(helpers, jobs[1:], strict=True):
+        worker.post(job)
+    try:
+        jobs[0]()
+    finally:
+        errors = [worker.wait() for worker in helpers]
+    for error in errors:
+        if error is not None:
+            raise error
 
 
-def _forget_pool() -> None:
-    # The threads of a pool do not survive a fork; a child that waited for them would hang.
-    global _pool
-    _pool = None
+@final
+class _Worker:
+    """A thread that does one job after the other, and looks out for the next one for a while.
+
+    ``_counts`` are the numbers of jobs posted and done; threads look at them without the GIL.
+    """
+
+    def __init__(self) -> None:
+        self._job: Callable[[], None] = lambda: None
+        self._error: BaseException | None = None
+        self._counts = np.zeros((2, 16), np.int64)
+        self._posted, self._done = threading.Event(), threading.Event()
+        threading.Thread(target=self._serve, name="nnjit", daemon=True).start()
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Start a job."""
+        self._job = job
+        self._counts[0, 0] += 1
+        self._posted.set()
+
+    def wait(self) -> BaseException | None:
+        """Wait for the end of the job; return the error that it ended with."""
+        self._await(1, int(self._counts[0, 0]), self._done)
+        return self._error
+
+    def _await(self, row: int, job: int, event: threading.Event) -> None:
+        """Wait until a count has reached a job; its event, set afterwards, may be of one before."""
+        if not watch(self._counts, row, job, _LOOKS):
+            while self._counts[row, 0] < job:
+                event.wait()
+                event.clear()
+
+    def _serve(self) -> None:
+        _inside.worker = True
+        for job in range(1, 1 << 62):
+            self._await(0, job, self._posted)
+            try:
+                self._error = None
+                self._job()
+            except BaseException as error:
+                self._error = error
+            self._job = lambda: None  # what it held may be large
+            self._counts[1, 0] = job
+            self._done.set()
+
+
+def _forget_workers() -> None:
+    # Threads do not survive a fork; a child that waited for them would hang.
+    global _busy
+    _workers.clear()
+    _busy = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_workers)

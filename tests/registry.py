@@ -14,6 +14,7 @@ import twins
 
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import GRU, LSTM, RNN, Codes, Signal
+from nnjit.layers.gradients import as_array
 from nnjit.layers.recurrent import Recurrent
 
 
@@ -91,6 +92,7 @@ def forward_backward(layer, x, dy, **options):
     y, cache = layer.forward(_cast(layer, x), training=True, **options)
     y = from_tiles(y, len(x))
     dx, grads = layer.backward(to_tiles(dy.astype(y.dtype), pad="zeros"), cache)
+    grads = {name: as_array(gradient) for name, gradient in grads.items()}
     return y, None if dx is None else from_tiles(dx, len(x)), grads
 
 

@@ -19,6 +19,7 @@ from registry import (
     to_tiles,
 )
 
+from nnjit.kernels._lanes import LANES
 from nnjit.layers import RNN, Bptt, Codes, Signal
 from nnjit.layers import recurrent as engine
 
@@ -205,9 +206,9 @@ def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
     layer.bptt = Bptt(checkpoint)
     _, (_, kept, starts) = layer.forward(to_tiles(x), training=True)
     assert bool(kept) == (checkpoint == "off")
-    assert (starts is None) == (checkpoint == "off")
-    if starts is not None:
-        assert starts.shape[1] == 1024 // 128
+    assert bool(starts) == (checkpoint != "off")
+    for states in starts.values():
+        assert len(states) == 1024 // 128
 
 
 @every_cell
@@ -249,6 +250,46 @@ def test_threads_leave_the_bits(cell, kind, rng, set_threads):
         set_threads(n)
         runs.append(forward_backward(layer, x, dy))
     assert_same_bits(runs)
+
+
+@every_cell
+@both_inputs
+@pytest.mark.parametrize("checkpoint", ["off", 128])
+@pytest.mark.parametrize("shape", [(33, 200, 5), (16, 200, 40)], ids=str)
+def test_groups_and_teams_leave_the_bits(
+    cell, kind, checkpoint, shape, rng, set_threads, monkeypatch
+):
+    monkeypatch.setattr(engine, "_WORTH_A_THREAD", 1e-12)
+    monkeypatch.setattr(engine, "_WORTH_A_MEETING", 0)
+    layer, x = made(cell, kind, *shape, rng, "float32", return_sequences=True)
+    layer.bptt = Bptt(checkpoint)
+    dy = upstream(forward(layer, x), rng)
+    runs, plans = [], []
+    for n in (1, 2, 3, 4):
+        set_threads(n)
+        plans.append(layer._plan(-(-shape[0] // LANES), shape[1]))
+        runs.append(forward_backward(layer, x, dy))
+    assert len({str(plan) for plan in plans}) >= 3
+    assert_same_bits(runs)
+
+
+@every_cell
+def test_a_member_of_a_team_that_fails_lets_the_others_go(cell, rng, set_threads, monkeypatch):
+    monkeypatch.setattr(engine, "_WORTH_A_MEETING", 0)
+    set_threads(2)
+    layer, x = made(cell, "signal", 16, 200, 40, rng, "float32")
+    with monkeypatch.context() as broken:
+        failing = engine.Recurrent._run_forward
+
+        def fail(self, params, project, x, piece, group, share):
+            if share.rank == 1:
+                raise MemoryError
+            failing(self, params, project, x, piece, group, share)
+
+        broken.setattr(engine.Recurrent, "_run_forward", fail)
+        with pytest.raises(MemoryError):
+            forward(layer, x)
+    forward(layer, x)
 
 
 @every_cell

@@ -27,7 +27,7 @@ from nnjit.layers import (
     Signal,
     Vector,
 )
-from nnjit.layers.dense import _LONG
+from nnjit.layers.gradients import _LONG
 
 # Dense: D on both sides of _LONG, where the sum is cut; whole, broken and several tiles.
 
@@ -60,7 +60,7 @@ def test_dense_on_codes_equals_one_hot(N, T, levels, rng):
     dz = dy * (1 - expected**2)
     assert dx is None
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
-    np.testing.assert_allclose(grads["W"].dense(), x.T @ dz, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(grads["W"], x.T @ dz, rtol=0, atol=1e-12)
     np.testing.assert_allclose(grads["b"], dz.sum(axis=0), rtol=0, atol=1e-12)
 
 
@@ -71,8 +71,8 @@ def test_row_gradient_adds_in_place(dtype, rng):
     _, _, grads = forward_backward(layer, codes, rng.normal(size=(20, 4)))
     W = layer.params["W"].copy()
     grads["W"].add_to(W, -0.5)
-    assert W.dtype == grads["W"].dense().dtype == dtype
-    expected = layer.params["W"] - 0.5 * grads["W"].dense()
+    assert W.dtype == grads["W"].dtype == dtype
+    expected = layer.params["W"] - 0.5 * grads["W"]
     np.testing.assert_allclose(W, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
@@ -85,8 +85,7 @@ def test_dense_bits_do_not_depend_on_threads(spec, rng, set_threads):
     for n in (1, 2, 3):
         set_threads(n)
         y, dx, grads = forward_backward(layer, x, dy)
-        W = grads["W"] if isinstance(spec, Vector) else grads["W"].dense()
-        runs.append([y, W, grads["b"], 0 if dx is None else dx])
+        runs.append([y, grads["W"], grads["b"], 0 if dx is None else dx])
     for run in runs[1:]:
         for array, expected in zip(run, runs[0], strict=True):
             np.testing.assert_array_equal(array, expected)

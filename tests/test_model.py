@@ -6,7 +6,7 @@ from registry import LEVELS, as_signal, both_dtypes, both_inputs, every_cell, in
 
 from nnjit.errors import ConfigError, ShapeError
 from nnjit.layers import GRU, LSTM, RNN, Codes, Dense, Dropout, Flatten, Signal
-from nnjit.layers.dense import RowGradient
+from nnjit.layers.gradients import as_array
 from nnjit.model import Sequential
 
 
@@ -23,7 +23,7 @@ def small(cell, dtype="float32", rate=0.5):
 def all_grads(grads):
     """Flatten gradients to one dict of arrays."""
     return {
-        f"{layer}.{name}": g.dense() if isinstance(g, RowGradient) else g
+        f"{layer}.{name}": as_array(g)
         for layer, group in grads.items()
         for name, g in group.items()
     }

@@ -5,7 +5,7 @@ import torch
 from registry import both_dtypes
 
 from nnjit.errors import ConfigError
-from nnjit.layers.dense import RowGradient
+from nnjit.layers.gradients import RowGradient
 from nnjit.optimizers import SGD, Adam
 from nnjit.schedules import Exponential, Linear, Steady
 

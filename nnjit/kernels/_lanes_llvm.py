@@ -39,41 +39,71 @@ def _splat_ir(builder: ir.IRBuilder, scalar: ir.Value, lanes: ir.VectorType) -> 
 
 
 def _pointer(
-    context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, index: Any
+    context: Any, builder: Any, array_type: Any, array: Any, index: Any
 ) -> tuple[ir.Value, int]:
     """Emit the pointer to the lanes at an index of an array; return it and their alignment."""
-    struct = context.make_array(array_type)(context, builder, array)
-    if array_type.ndim == 3:
-        index = [*index, ir.Constant(context.get_value_type(types.intp), 0)]
-    pointer = cgutils.get_item_pointer(
-        context, builder, array_type, struct, list(index), wraparound=False
-    )
     element = context.get_value_type(array_type.dtype)
+    if array_type.ndim == 4:
+        i, t, j = index
+        start = _plane(context, builder, array_type, array, i, t)
+        pointer = builder.gep(start, [builder.mul(j, ir.Constant(j.type, LANES))])
+    else:
+        index = [*index]
+        if len(index) < array_type.ndim:  # a whole row of lanes, not LANES numbers from a column on
+            index.append(ir.Constant(context.get_value_type(types.intp), 0))
+        struct = context.make_array(array_type)(context, builder, array)
+        pointer = cgutils.get_item_pointer(
+            context, builder, array_type, struct, index, wraparound=False
+        )
     vector = ir.VectorType(element, LANES).as_pointer()
     return builder.bitcast(pointer, vector), context.get_abi_sizeof(element)
 
 
+def _plane(context: Any, builder: Any, array_type: Any, array: Any, i: Any, t: Any) -> Any:
+    """Emit the pointer to ``array[i, t]``, whose rows of lanes lie side by side.
+
+    Knowing that, the compiler reaches all rows from one address.
+    """
+    struct = context.make_array(array_type)(context, builder, array)
+    strides = cgutils.unpack_tuple(builder, struct.strides, 4)
+    offset = builder.add(builder.mul(i, strides[0]), builder.mul(t, strides[1]))
+    return cgutils.pointer_add(builder, struct.data, offset, struct.data.type)
+
+
+def _emit_load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:])
+    return builder.load(pointer, align=align)
+
+
+def _emit_store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:-1])
+    builder.store(args[-1], pointer, align=align)
+    return context.get_dummy_value()
+
+
 @intrinsic
-def load(typingctx: Any, array: Any, t: Any, j: Any) -> Any:
-    """Return the lanes ``array[t, j, :]``, of a 2-D array ``array[t, j : j + LANES]``."""
+def load(typingctx: Any, array: Any, i: Any, t: Any, j: Any) -> Any:
+    """Return the lanes ``array[i, t, j, :]``, of a 3-D array ``array[i, t, j : j + LANES]``."""
+    return LanesType(array.dtype)(array, types.intp, types.intp, types.intp), _emit_load
+
+
+@intrinsic
+def lane(typingctx: Any, array: Any, i: Any, t: Any, j: Any, n: Any) -> Any:
+    """Return the number ``array[i, t, j, n]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:3])
-        return builder.load(pointer, align=align)
+        array, i, t, j, n = args
+        start = _plane(context, builder, signature.args[0], array, i, t)
+        offset = builder.add(builder.mul(j, ir.Constant(j.type, LANES)), n)
+        return builder.load(builder.gep(start, [offset]))
 
-    return LanesType(array.dtype)(array, types.intp, types.intp), codegen
+    return array.dtype(array, *[types.intp] * 4), codegen
 
 
 @intrinsic
-def store(typingctx: Any, array: Any, t: Any, j: Any, value: Any) -> Any:
-    """Write lanes to ``array[t, j, :]``, of a 2-D array to ``array[t, j : j + LANES]``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, align = _pointer(context, builder, signature.args[0], args[0], args[1:3])
-        builder.store(args[3], pointer, align=align)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, value), codegen
+def store(typingctx: Any, array: Any, i: Any, t: Any, j: Any, value: Any) -> Any:
+    """Write lanes to ``array[i, t, j, :]``, of a 3-D array to ``array[i, t, j : j + LANES]``."""
+    return types.void(array, types.intp, types.intp, types.intp, value), _emit_store
 
 
 @intrinsic
@@ -130,37 +160,40 @@ def _transpose_ir(builder: Any, rows: list[Any]) -> list[Any]:
     return columns
 
 
-def _move_transposed(context: Any, builder: Any, types_: Any, arrays: Any, ij: Any, kl: Any) -> Any:
-    """Emit ``dst[i + a, j + b] = src[kl[b]][a]``; ``kl`` lists the 16 places to load from."""
+def _move_transposed(
+    context: Any, builder: Any, types_: Any, arrays: Any, ij: Any, src: Any
+) -> Any:
+    """Emit ``dst[i, j + a, b] = array at src[b][a]``; ``src`` lists the 16 places to load from."""
     rows = []
-    for index in kl:
+    for index in src:
         pointer, align = _pointer(context, builder, types_[1], arrays[1], index)
         rows.append(builder.load(pointer, align=align))
     for a, row in enumerate(_transpose_ir(builder, rows)):
-        i = builder.add(ij[0], ir.Constant(ij[0].type, a))
-        pointer, align = _pointer(context, builder, types_[0], arrays[0], (i, ij[1]))
+        j = builder.add(ij[1], ir.Constant(ij[1].type, a))
+        pointer, align = _pointer(context, builder, types_[0], arrays[0], (ij[0], j))
         builder.store(row, pointer, align=align)
     return context.get_dummy_value()
 
 
 @intrinsic
-def transpose(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, t: Any, k: Any) -> Any:
-    """Write ``dst[i + a, j + b] = src[t, k + b, a]`` for a, b below LANES; dst is 2-D, src 3-D."""
+def transpose(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, s: Any, t: Any, k: Any) -> Any:
+    """Write ``dst[i, j + a, b] = src[s, t, k + b, a]`` for a, b below LANES."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kl = [(args[4], builder.add(args[5], ir.Constant(args[5].type, b))) for b in range(LANES)]
+        s, t, k = args[4:]
+        kl = [(s, t, builder.add(k, ir.Constant(k.type, b))) for b in range(LANES)]
         types_ = (signature.args[0], signature.args[3])
         return _move_transposed(
             context, builder, types_, (args[0], args[3]), (args[1], args[2]), kl
         )
 
     n = types.intp
-    return types.void(dst, n, n, src, n, n), codegen
+    return types.void(dst, n, n, src, n, n, n), codegen
 
 
 @intrinsic
 def transpose_rows(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, rows: Any, q: Any) -> Any:
-    """Write ``dst[i + a, j + b] = src[rows[b], q + a]`` for a, b below LANES."""
+    """Write ``dst[i, j + a, b] = src[rows[b], q + a]`` for a, b below LANES."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows_type = signature.args[4]
@@ -182,23 +215,24 @@ def transpose_rows(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, rows: Any
 
 
 @intrinsic
-def add_quads(typingctx: Any, sums: Any, codes: Any, t: Any, y: Any, j: Any) -> Any:
-    """Add ``y[t, j : j + 4, n]`` to ``sums[n, codes[t, n], :]`` for every lane n.
+def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: Any) -> Any:
+    """Add ``y[i, t, j : j + 4, n]`` to ``sums[n, codes[i, t, n], :]`` for every lane n.
 
     Rows of y beyond its last are the last again. Each lane has sums of its own, (LANES, V, 4), so
     that no addition waits for the one before it.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sums_type, codes_type, _, y_type, _ = signature.args
-        number = lambda value: ir.Constant(args[2].type, value)  # noqa: E731
-        y = context.make_array(y_type)(context, builder, args[3])
-        last = builder.sub(cgutils.unpack_tuple(builder, y.shape, 3)[1], number(1))
+        sums_type, codes_type, _, _, y_type, _ = signature.args
+        i, t, j = args[2], args[3], args[5]
+        number = lambda value: ir.Constant(t.type, value)  # noqa: E731
+        y = context.make_array(y_type)(context, builder, args[4])
+        last = builder.sub(cgutils.unpack_tuple(builder, y.shape, 4)[2], number(1))
         rows = []
         for r in range(4):
-            row = builder.add(args[4], number(r))
+            row = builder.add(j, number(r))
             row = builder.select(builder.icmp_signed("<", row, last), row, last)
-            pointer, align = _pointer(context, builder, y_type, args[3], (args[2], row))
+            pointer, align = _pointer(context, builder, y_type, args[4], (i, t, row))
             rows.append(builder.load(pointer, align=align))
         codes = context.make_array(codes_type)(context, builder, args[1])
         sums = context.make_array(sums_type)(context, builder, args[0])
@@ -208,30 +242,30 @@ def add_quads(typingctx: Any, sums: Any, codes: Any, t: Any, y: Any, j: Any) -> 
                 lane = number(4 * q + c)
                 code = builder.load(
                     cgutils.get_item_pointer(
-                        context, builder, codes_type, codes, [args[2], lane], wraparound=False
+                        context, builder, codes_type, codes, [i, t, lane], wraparound=False
                     )
                 )
-                index = [lane, builder.zext(code, args[2].type), number(0)]
+                index = [lane, builder.zext(code, t.type), number(0)]
                 pointer = cgutils.get_item_pointer(
                     context, builder, sums_type, sums, index, wraparound=False
                 )
                 pointer = builder.bitcast(pointer, quad.as_pointer())
-                mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * q + i for i in range(4)])
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * q + g for g in range(4)])
                 value = builder.shuffle_vector(column, column, mask)
                 old = builder.load(pointer, align=align)
                 builder.store(builder.fadd(old, value), pointer, align=align)
         return context.get_dummy_value()
 
-    return types.void(sums, codes, types.intp, y, types.intp), codegen
+    n = types.intp
+    return types.void(sums, codes, n, n, y, n), codegen
 
 
 @intrinsic
-def lookup(typingctx: Any, table: Any, codes: Any, t: Any) -> Any:
-    """Return ``table[codes[t, :]]`` for a table of LANES entries, held as lanes."""
+def lookup(typingctx: Any, table: Any, codes: Any, i: Any, t: Any) -> Any:
+    """Return ``table[codes[i, t, :]]`` for a table of LANES entries, held as lanes."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        index = (args[2], ir.Constant(args[2].type, 0))
-        pointer, _ = _pointer(context, builder, signature.args[1], args[1], index)
+        pointer, _ = _pointer(context, builder, signature.args[1], args[1], args[2:])
         wide = ir.VectorType(ir.IntType(32), LANES)
         index = builder.zext(builder.load(pointer, align=1), wide)
         out = ir.Constant(args[0].type, ir.Undefined)
@@ -241,7 +275,7 @@ def lookup(typingctx: Any, table: Any, codes: Any, t: Any) -> Any:
             out = builder.insert_element(out, value, at)
         return out
 
-    return table(table, codes, types.intp), codegen
+    return table(table, codes, types.intp, types.intp), codegen
 
 
 def _install_operator(symbol: Any, instruction: str) -> None:

@@ -10,17 +10,22 @@ HAS_PERMUTE = True  # the shorter way, so that it is seen uncompiled too
 Lanes = NDArray[np.floating[Any]]
 
 
-def load(array: Lanes, t: int, j: int) -> Lanes:
-    """Return the lanes ``array[t, j, :]``, of a 2-D array ``array[t, j : j + LANES]``."""
-    return (array[t, j] if array.ndim == 3 else array[t, j : j + LANES]).copy()
+def load(array: Lanes, i: int, t: int, j: int) -> Lanes:
+    """Return the lanes ``array[i, t, j, :]``, of a 3-D array ``array[i, t, j : j + LANES]``."""
+    return (array[i, t, j, :LANES] if array.ndim == 4 else array[i, t, j : j + LANES]).copy()
 
 
-def store(array: Lanes, t: int, j: int, value: Lanes) -> None:
-    """Write lanes to ``array[t, j, :]``, of a 2-D array to ``array[t, j : j + LANES]``."""
-    if array.ndim == 3:
-        array[t, j] = value
+def lane(array: Lanes, i: int, t: int, j: int, n: int) -> Any:
+    """Return the number ``array[i, t, j, n]``."""
+    return array[i, t, j, n]
+
+
+def store(array: Lanes, i: int, t: int, j: int, value: Lanes) -> None:
+    """Write lanes to ``array[i, t, j, :]``, of a 3-D array to ``array[i, t, j : j + LANES]``."""
+    if array.ndim == 4:
+        array[i, t, j] = value
     else:
-        array[t, j : j + LANES] = value
+        array[i, t, j : j + LANES] = value
 
 
 def zeros(array: Lanes) -> Lanes:
@@ -45,22 +50,22 @@ def sigmoid(x: Lanes) -> Lanes:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-def transpose(dst: Lanes, i: int, j: int, src: Lanes, t: int, k: int) -> None:
-    """Write ``dst[i + a, j + b] = src[t, k + b, a]`` for a, b below LANES; dst is 2-D, src 3-D."""
-    dst[i : i + LANES, j : j + LANES] = src[t, k : k + LANES].T
+def transpose(dst: Lanes, i: int, j: int, src: Lanes, s: int, t: int, k: int) -> None:
+    """Write ``dst[i, j + a, b] = src[s, t, k + b, a]`` for a, b below LANES."""
+    dst[i, j : j + LANES] = src[s, t, k : k + LANES].T
 
 
 def transpose_rows(dst: Lanes, i: int, j: int, src: Lanes, rows: Lanes, q: int) -> None:
-    """Write ``dst[i + a, j + b] = src[rows[b], q + a]`` for a, b below LANES."""
-    dst[i : i + LANES, j : j + LANES] = src[rows[:LANES], q : q + LANES].T
+    """Write ``dst[i, j + a, b] = src[rows[b], q + a]`` for a, b below LANES."""
+    dst[i, j : j + LANES] = src[rows[:LANES], q : q + LANES].T
 
 
-def lookup(table: Lanes, codes: Lanes, t: int) -> Lanes:
-    """Return ``table[codes[t, :]]`` for a table of LANES entries, held as lanes."""
-    return table[codes[t]]
+def lookup(table: Lanes, codes: Lanes, i: int, t: int) -> Lanes:
+    """Return ``table[codes[i, t, :]]`` for a table of LANES entries, held as lanes."""
+    return table[codes[i, t]]
 
 
-def add_quads(sums: Lanes, codes: Lanes, t: int, y: Lanes, j: int) -> None:
-    """Add ``y[t, j : j + 4, n]`` to ``sums[n, codes[t, n], :]``; rows beyond the last repeat it."""
-    rows = np.minimum(np.arange(j, j + 4), y.shape[1] - 1)
-    sums[np.arange(LANES), codes[t]] += y[t, rows].T
+def add_quads(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> None:
+    """Add ``y[i, t, j : j + 4, n]`` to ``sums[n, codes[i, t, n], :]``; see ``_lanes_llvm``."""
+    rows = np.minimum(np.arange(j, j + 4), y.shape[2] - 1)
+    sums[np.arange(LANES), codes[i, t]] += y[i, t, rows].T

@@ -25,7 +25,7 @@ def gather(tiles, data, indices):
             rows[lane] = indices[n] if n < indices.shape[0] else indices[0]
         whole = T - T % LANES
         for t in range(0, whole, LANES):
-            transpose_rows(tiles[i], t, 0, data, rows, t)
+            transpose_rows(tiles, i, t, data, rows, t)
         for t in range(whole, T):
             for lane in range(LANES):
                 tiles[i, t, lane] = data[rows[lane], t]

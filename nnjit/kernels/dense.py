@@ -9,48 +9,50 @@ import numpy as np
 
 from ._jit import jit
 from ._lanes import LANES
-from .product import add_product, identity, product, set_product
+from .product import add_columns, at_strided, identity, product
 
 _BLOCK = 128  # inputs at once: their rows of W stay in the first-level cache
 
 
 @jit
 def dense_forward(z, W, x, begin, end):
-    """Add ``W[begin:end].T @ x[i, begin:end]`` to ``z[i]``.
+    """Add ``W[:, begin:end].T @ x[:, 0, begin:end]`` to ``z[:, 0]``.
 
     Parameters
     ----------
-    z : (tiles, units, LANES)
-    W : (D, units)
-    x : (tiles, D, LANES)
+    z : (tiles, 1, units, LANES)
+    W : (1, D, units)
+    x : (tiles, 1, D, LANES)
     """
+    units = z.shape[2]
     for a in range(begin, end, _BLOCK):
         b = min(a + _BLOCK, end)
-        for i in range(z.shape[0]):
-            add_product(z, i, 0, W[a:b], x[:, a:b], i)
+        product(z, 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at_strided)
 
 
 @jit
-def dense_backward(dz, dz_turned, W, x, dx, dW, begin, end):
-    """Write ``dx[i, begin:end]`` and ``dW[:, begin:end]``.
+def dense_backward(dz, W, dx, begin, end):
+    """Write ``dx[:, 0, begin:end]``; the shapes are those of `dense_forward`."""
+    turned = W[:, begin:end].transpose(0, 2, 1)
+    product(dx, 0, begin, end, turned, dz, 0, False, identity, at_strided)
+
+
+@jit
+def dense_gradient(dW, dz, x, begin, end):
+    """Add the gradient of rows begin to end of W.
 
     Parameters
     ----------
-    dz : (tiles, units, LANES)
-        Gradient of z.
-    dz_turned : (units / LANES, tiles * LANES, LANES)
-        The same, with units as lanes.
-    W, x
-        As in `dense_forward`.
-    dx : shape of x
-    dW : (units / LANES, D, LANES)
-        The gradient of W, with units as lanes; a view will do.
+    dW : (1, D, units)
+    dz : (units / LANES, tiles * LANES, LANES)
+        The gradient of z, with units as lanes.
+    x : (tiles, 1, D, LANES)
     """
-    for i in range(dz.shape[0]):
-        set_product(dx, i, begin, W[begin:end].T, dz, i)
-        clips = dz_turned[:, i * LANES : (i + 1) * LANES]
-        for c in range(dW.shape[0]):
-            product(dW, c, begin, x[i, begin:end].T, clips, c, i > 0, identity)
+    out, inputs = dW[:, begin:end], x[:, :, begin:end]
+    for i in range(x.shape[0]):
+        clips = dz[:, i * LANES : (i + 1) * LANES]
+        for c in range(dz.shape[0]):
+            add_columns(out, 0, c * LANES, inputs, i, 0, 1, clips, c)
 
 
 @jit

@@ -6,80 +6,93 @@
 
 from ._jit import jit
 from ._lanes import load, sigmoid, store, tanh, zeros
-from .product import add_outer, add_product, add_sum
+from .product import add_outer, add_product, add_sum, own, packed
+from .team import meet
 
 
 @jit
-def gru_reset_after_forward(a, V, c, h, q):
+def gru_reset_after_forward(a, V, c, h, q, share):
     """Run T steps.
 
     Parameters
     ----------
-    a : (T, 3H, LANES)
+    a : (tiles, T, 3H, LANES)
         Input projections ``x U + b``. On return: the gates z, r, g.
-    V : (H, 3H)
-    c : (H,)
-    h : (T + 1, H, LANES)
-        ``h[0]`` is the state before the first step; ``h[1:]`` are written.
-    q : (T, H, LANES)
+    V : (tiles or 1, H, 3H)
+    c : (tiles or 1, H)
+    h : (tiles, T + 1, H, LANES)
+        ``h[:, 0]`` is the state before the first step; ``h[:, 1:]`` are written.
+    q : (tiles, T, H, LANES)
         Written: the recurrent part of the candidate, ``h' Vg + c``.
+    share : Share
+        Whose units are computed here, see `team`.
     """
-    H = h.shape[1]
-    gates, candidate = V[:, : 2 * H], V[:, 2 * H :]
-    for t in range(a.shape[0]):
-        for j in range(H):
-            store(q, t, j, zeros(h) + c[j])
-        add_product(a, t, 0, gates, h, t)
-        add_product(q, t, 0, candidate, h, t)
-        for j in range(H):
-            z, r = sigmoid(load(a, t, j)), sigmoid(load(a, t, H + j))
-            g = tanh(load(a, t, 2 * H + j) + r * load(q, t, j))
-            store(a, t, j, z)
-            store(a, t, H + j, r)
-            store(a, t, 2 * H + j, g)
-            store(h, t + 1, j, z * load(h, t, j) + (1.0 - z) * g)
+    H, begin, end = h.shape[2], share.begin, share.end
+    Vz, Vr = packed(V[:, :, begin:end]), packed(V[:, :, H + begin : H + end])
+    Vg = packed(V[:, :, 2 * H + begin : 2 * H + end])
+    for t in range(a.shape[1]):
+        for i in range(a.shape[0]):
+            for j in range(begin, end):
+                store(q, i, t, j, zeros(h) + c[own(c, i), j])
+        add_product(a, t, begin, end, Vz, h, t, sigmoid)
+        add_product(a, t, H + begin, H + end, Vr, h, t, sigmoid)
+        add_product(q, t, begin, end, Vg, h, t)
+        for i in range(a.shape[0]):
+            for j in range(begin, end):
+                z, r = load(a, i, t, j), load(a, i, t, H + j)
+                g = tanh(load(a, i, t, 2 * H + j) + r * load(q, i, t, j))
+                store(a, i, t, 2 * H + j, g)
+                store(h, i, t + 1, j, z * load(h, i, t, j) + (1.0 - z) * g)
+        meet(share)
 
 
 @jit
-def gru_reset_after_backward(a, V, c, h, q, dh, carry):
+def gru_reset_after_backward(a, V, c, h, q, dh, carry, share):
     """Run the steps backwards.
 
     Parameters
     ----------
-    a : (T, 3H, LANES)
+    a : (tiles, T, 3H, LANES)
         The gates. On return: the gradient of the input projections.
-    V, c, h
+    V, c, h, share
         As in `gru_reset_after_forward`.
-    q : (T, H, LANES)
+    q : (tiles, T, H, LANES)
         As the forward pass left it. On return: its gradient.
-    dh : (S, H, LANES), S <= T
+    dh : (tiles, S, H, LANES), S <= T
         Gradient of the last S states.
-    carry : (1, H, LANES)
-        Gradient of the last state that comes from later steps. On return: that of ``h[0]``.
+    carry : (tiles, 1, H, LANES)
+        Gradient of the last state that comes from later steps. On return: that of ``h[:, 0]``.
     """
-    T, H = a.shape[0], h.shape[1]
-    first = T - dh.shape[0]
-    gates, candidate = V[:, : 2 * H].T[:, :], V[:, 2 * H :].T[:, :]
+    T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
+    first = T - dh.shape[1]
+    gates = packed(V[:, begin:end, : 2 * H].transpose(0, 2, 1))
+    candidate = packed(V[:, begin:end, 2 * H :].transpose(0, 2, 1))
+    dzr = a[:, :, : 2 * H]
     for t in range(T - 1, -1, -1):
-        for j in range(H):
-            d = load(carry, 0, j)
-            if t >= first:
-                d = d + load(dh, t - first, j)
-            z, r, g = load(a, t, j), load(a, t, H + j), load(a, t, 2 * H + j)
-            dg = d * (1.0 - z) * (1.0 - g * g)
-            store(carry, 0, j, d * z)
-            store(a, t, j, d * (load(h, t, j) - g) * z * (1.0 - z))
-            store(a, t, H + j, dg * load(q, t, j) * r * (1.0 - r))
-            store(a, t, 2 * H + j, dg)
-            store(q, t, j, dg * r)
-        add_product(carry, 0, 0, gates, a, t)
-        add_product(carry, 0, 0, candidate, q, t)
+        for i in range(a.shape[0]):
+            for j in range(begin, end):
+                d = load(carry, i, 0, j)
+                if t >= first:
+                    d = d + load(dh, i, t - first, j)
+                z, r, g = load(a, i, t, j), load(a, i, t, H + j), load(a, i, t, 2 * H + j)
+                dg = d * (1.0 - z) * (1.0 - g * g)
+                store(carry, i, 0, j, d * z)
+                store(a, i, t, j, d * (load(h, i, t, j) - g) * z * (1.0 - z))
+                store(a, i, t, H + j, dg * load(q, i, t, j) * r * (1.0 - r))
+                store(a, i, t, 2 * H + j, dg)
+                store(q, i, t, j, dg * r)
+        meet(share)
+        add_product(carry, 0, begin, end, gates, dzr, t)
+        add_product(carry, 0, begin, end, candidate, q, t)
 
 
 @jit
-def gru_reset_after_gradients(a, h, q, dV, dc):
-    """Add the gradients of V, (H, 3H), and c, (H,); the rest is as the backward pass left it."""
-    H = h.shape[1]
-    add_outer(dV[:, : 2 * H], h, a, 0)
-    add_outer(dV[:, 2 * H :], h, q, 0)
-    add_sum(dc, q, 0)
+def gru_reset_after_gradients(a, h, q, dV, dc, share):
+    """Add the gradients of V, (tiles, H, 3H), and c, (tiles, H).
+
+    The rest is as `gru_reset_after_backward` left it.
+    """
+    H, begin, end = h.shape[2], share.begin, share.end
+    add_outer(dV[:, begin:end, : 2 * H], h[:, :, begin:end], a, 0)
+    add_outer(dV[:, begin:end, 2 * H :], h[:, :, begin:end], q, 0)
+    add_sum(dc[:, begin:end], q, begin)

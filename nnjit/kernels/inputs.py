@@ -1,59 +1,63 @@
 """What enters a recurrent layer: input projections, and the gradients of their parameters.
 
 Codes look rows of U up, signals are multiplied by U; the cells never see the difference. Below,
-``a`` and its gradient ``da`` are (T, G, LANES) for the G gate rows of a cell, and U is (D, G), with
-D = V levels for codes.
+``a`` and its gradient ``da`` are (tiles, T, G, LANES) for the G gate rows of a cell, and U is
+(tiles or 1, D, G), with D = V levels for codes.
 """
 
 import numpy as np
 
 from ._jit import jit
 from ._lanes import HAS_PERMUTE, LANES, add_quads, load, lookup, store, transpose, zeros
-from .product import GRAIN, add_outer, add_product, add_sum, set_product
+from .product import GRAIN, add_outer, add_product, add_sum, own, packed, set_product
 
 
 def table_of(U, b):
-    """Return the table that `project_codes` reads: ``(U + b).T``, at least LANES levels wide."""
-    table = np.zeros((1, U.shape[1], max(LANES, U.shape[0])), U.dtype)
-    table[0, :, : U.shape[0]] = (U + b).T
-    return table
+    """Return the table that `project_codes` reads: ``(U + b)`` turned, LANES levels or wider."""
+    table = np.zeros((len(U), U.shape[2], max(LANES, U.shape[1])), U.dtype)
+    table[:, :, : U.shape[1]] = (U + b[:, None]).transpose(0, 2, 1)
+    return table[:, None]
 
 
 @jit
 def project_codes(a, codes, table):
-    """Write ``a[t, j] = table[0, j, codes[t]]``; codes are (T, LANES), below V."""
-    T, G, V = a.shape[0], a.shape[1], table.shape[2]
-    if HAS_PERMUTE and V == LANES:
-        for t in range(T):
-            for j in range(G):
-                store(a, t, j, lookup(load(table, 0, j), codes, t))
-    else:
-        for t in range(T):
-            for j in range(G):
-                for n in range(LANES):
-                    a[t, j, n] = table[0, j, codes[t, n]]
+    """Write ``a[i, t, j] = table[i, 0, j, codes[i, t]]``; codes are (tiles, T, LANES), below V."""
+    T, G, V = a.shape[1], a.shape[2], table.shape[3]
+    for i in range(a.shape[0]):
+        r = own(table, i)
+        if HAS_PERMUTE and V == LANES:
+            for t in range(T):
+                for j in range(G):
+                    store(a, i, t, j, lookup(load(table, r, 0, j), codes, i, t))
+        else:
+            for t in range(T):
+                for j in range(G):
+                    for n in range(LANES):
+                        a[i, t, j, n] = table[r, 0, j, codes[i, t, n]]
 
 
 @jit
 def project_codes_backward(da, codes, dU):
-    """Add the gradient of U that follows from ``da``; that of b is its sum over the levels."""
-    T, G = da.shape[0], da.shape[1]
+    """Add the gradient of U, one for each tile, that follows from ``da``; b's is its sum over V."""
+    T, G = da.shape[1], da.shape[2]
     wide = G - G % LANES
-    rows = np.empty((LANES, LANES), da.dtype)
-    for t in range(T - 1, -1, -1):
-        for j in range(0, wide, LANES):
-            transpose(rows, 0, 0, da, t, j)
-            for n in range(LANES):
-                store(dU, codes[t, n], j, load(dU, codes[t, n], j) + load(rows, n, 0))
-    for j in range(wide, G, 4):
-        _add_four_gates(da, codes, dU, j)
+    rows = np.empty((1, LANES, LANES), da.dtype)
+    for i in range(da.shape[0]):
+        for t in range(T - 1, -1, -1):
+            for j in range(0, wide, LANES):
+                transpose(rows, 0, 0, da, i, t, j)
+                for n in range(LANES):
+                    v = codes[i, t, n]
+                    store(dU, i, v, j, load(dU, i, v, j) + load(rows, 0, n, 0))
+        for j in range(wide, G, 4):
+            _add_four_gates(da, codes, dU, i, j)
 
 
 @jit
-def _add_four_gates(da, codes, dU, j):
-    """Add to columns j to j + 4 of dU, in spans of GRAIN steps (see `product`)."""
-    T, V = da.shape[0], dU.shape[0]
-    gates = min(4, da.shape[1] - j)
+def _add_four_gates(da, codes, dU, i, j):
+    """Add to columns j to j + 4 of dU[i], in spans of GRAIN steps (see `product`)."""
+    T, V = da.shape[1], dU.shape[1]
+    gates = min(4, da.shape[2] - j)
     sums = np.empty((LANES, V, 4), da.dtype)
     for begin in range((T - 1) // GRAIN * GRAIN, -1, -GRAIN):
         for n in range(LANES):
@@ -61,32 +65,35 @@ def _add_four_gates(da, codes, dU, j):
                 for g in range(4):
                     sums[n, v, g] = 0
         for t in range(begin, min(begin + GRAIN, T)):
-            add_quads(sums, codes, t, da, j)
+            add_quads(sums, codes, i, t, da, j)
         for n in range(LANES):
             for v in range(V):
                 for g in range(gates):
-                    dU[v, j + g] += sums[n, v, g]
+                    dU[i, v, j + g] += sums[n, v, g]
 
 
 @jit
 def project_signal(a, x, U, b):
-    """Write ``a[t] = U.T @ x[t] + b``; x is (T, D, LANES)."""
-    weights = U[:, :]
-    for t in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            store(a, t, j, zeros(a) + b[j])
-        add_product(a, t, 0, weights, x, t)
+    """Write ``a[:, t] = U.T @ x[:, t] + b``; x is (tiles, T, D, LANES), b is (tiles or 1, G)."""
+    weights = packed(U)
+    for t in range(a.shape[1]):
+        for i in range(a.shape[0]):
+            for j in range(a.shape[2]):
+                store(a, i, t, j, zeros(a) + b[own(b, i), j])
+        add_product(a, t, 0, a.shape[2], weights, x, t)
 
 
 @jit
-def project_signal_backward(da, x, U, dU, db, dx):
-    """Add the gradients of U and b that follow from ``da``, and write that of x.
+def project_signal_backward(da, U, dx):
+    """Write the gradient of x that follows from ``da``; an empty dx is not asked for."""
+    if dx.shape[2]:
+        turned = packed(U.transpose(0, 2, 1))
+        for t in range(da.shape[1]):
+            set_product(dx, t, 0, dx.shape[2], turned, da, t)
 
-    An empty dx, (T, 0, LANES), is not asked for: nothing with parameters lies before this layer.
-    """
-    if dx.shape[1]:
-        transposed = U.T[:, :]
-        for t in range(da.shape[0]):
-            set_product(dx, t, 0, transposed, da, t)
-    add_outer(dU[:, :], x, da, 0)
-    add_sum(db, da, 0)
+
+@jit
+def project_signal_gradients(da, x, dU, db, first):
+    """Add the gradient of U to dU, and of gates from ``first`` on to db, one for each tile."""
+    add_outer(dU[:, :, :], x, da, 0)
+    add_sum(db, da, first)

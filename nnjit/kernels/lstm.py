@@ -6,70 +6,83 @@
 
 from ._jit import jit
 from ._lanes import load, sigmoid, store, tanh
-from .product import add_outer, add_product, set_product
+from .product import add_outer, add_product, packed, set_product
+from .team import meet
 
 
 @jit
-def lstm_forward(a, V, h, c):
+def lstm_forward(a, V, h, c, share):
     """Run T steps.
 
     Parameters
     ----------
-    a : (T, 4H, LANES)
+    a : (tiles, T, 4H, LANES)
         Input projections ``x U + b``. On return: the gates f, i, o, g.
-    V : (H, 4H)
-    h, c : (T + 1, H, LANES)
-        ``h[0]`` and ``c[0]`` are the state before the first step; the rest is written.
+    V : (tiles or 1, H, 4H)
+    h, c : (tiles, T + 1, H, LANES)
+        ``h[:, 0]`` and ``c[:, 0]`` are the state before the first step; the rest is written.
+    share : Share
+        Whose units are computed here, see `team`.
     """
-    H = h.shape[1]
-    gates, candidate = V[:, : 3 * H], V[:, 3 * H :]
-    for t in range(a.shape[0]):
-        add_product(a, t, 0, gates, h, t, sigmoid)
-        add_product(a, t, 3 * H, candidate, h, t, tanh)
-        for j in range(H):
-            f, i = load(a, t, j), load(a, t, H + j)
-            o, g = load(a, t, 2 * H + j), load(a, t, 3 * H + j)
-            cell = f * load(c, t, j) + i * g
-            store(c, t + 1, j, cell)
-            store(h, t + 1, j, o * tanh(cell))
+    H, begin, end = h.shape[2], share.begin, share.end
+    Vf, Vi = packed(V[:, :, begin:end]), packed(V[:, :, H + begin : H + end])
+    Vo = packed(V[:, :, 2 * H + begin : 2 * H + end])
+    Vg = packed(V[:, :, 3 * H + begin : 3 * H + end])
+    for t in range(a.shape[1]):
+        add_product(a, t, begin, end, Vf, h, t, sigmoid)
+        add_product(a, t, H + begin, H + end, Vi, h, t, sigmoid)
+        add_product(a, t, 2 * H + begin, 2 * H + end, Vo, h, t, sigmoid)
+        add_product(a, t, 3 * H + begin, 3 * H + end, Vg, h, t, tanh)
+        for k in range(a.shape[0]):
+            for j in range(begin, end):
+                f, i = load(a, k, t, j), load(a, k, t, H + j)
+                o, g = load(a, k, t, 2 * H + j), load(a, k, t, 3 * H + j)
+                cell = f * load(c, k, t, j) + i * g
+                store(c, k, t + 1, j, cell)
+                store(h, k, t + 1, j, o * tanh(cell))
+        meet(share)
 
 
 @jit
-def lstm_backward(a, V, h, c, dh, carry, carry_c):
+def lstm_backward(a, V, h, c, dh, carry, carry_c, share):
     """Run the steps backwards.
 
     Parameters
     ----------
-    a : (T, 4H, LANES)
+    a : (tiles, T, 4H, LANES)
         The gates. On return: the gradient of the input projections.
-    V, h, c
+    V, h, c, share
         As in `lstm_forward`.
-    dh : (S, H, LANES), S <= T
+    dh : (tiles, S, H, LANES), S <= T
         Gradient of the last S states.
-    carry, carry_c : (1, H, LANES)
-        Gradients of the last h and c that come from later steps. On return: of ``h[0]``, ``c[0]``.
+    carry, carry_c : (tiles, 1, H, LANES)
+        Gradients of the last h and c that come from later steps. On return: of ``h[:, 0]`` and
+        ``c[:, 0]``.
     """
-    T, H = a.shape[0], h.shape[1]
-    first = T - dh.shape[0]
-    transposed = V.T[:, :]
+    T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
+    first = T - dh.shape[1]
+    turned = packed(V[:, begin:end].transpose(0, 2, 1))
     for t in range(T - 1, -1, -1):
-        for j in range(H):
-            d = load(carry, 0, j)
-            if t >= first:
-                d = d + load(dh, t - first, j)
-            f, i = load(a, t, j), load(a, t, H + j)
-            o, g = load(a, t, 2 * H + j), load(a, t, 3 * H + j)
-            y = tanh(load(c, t + 1, j))
-            dc = load(carry_c, 0, j) + d * o * (1.0 - y * y)
-            store(a, t, j, dc * load(c, t, j) * f * (1.0 - f))
-            store(a, t, H + j, dc * g * i * (1.0 - i))
-            store(a, t, 2 * H + j, d * y * o * (1.0 - o))
-            store(a, t, 3 * H + j, dc * i * (1.0 - g * g))
-            store(carry_c, 0, j, dc * f)
-        set_product(carry, 0, 0, transposed, a, t)
+        for k in range(a.shape[0]):
+            for j in range(begin, end):
+                d = load(carry, k, 0, j)
+                if t >= first:
+                    d = d + load(dh, k, t - first, j)
+                f, i = load(a, k, t, j), load(a, k, t, H + j)
+                o, g = load(a, k, t, 2 * H + j), load(a, k, t, 3 * H + j)
+                y = tanh(load(c, k, t + 1, j))
+                dc = load(carry_c, k, 0, j) + d * o * (1.0 - y * y)
+                store(a, k, t, j, dc * load(c, k, t, j) * f * (1.0 - f))
+                store(a, k, t, H + j, dc * g * i * (1.0 - i))
+                store(a, k, t, 2 * H + j, d * y * o * (1.0 - o))
+                store(a, k, t, 3 * H + j, dc * i * (1.0 - g * g))
+                store(carry_c, k, 0, j, dc * f)
+        meet(share)
+        set_product(carry, 0, begin, end, turned, a, t)
 
 
 @jit
-def lstm_gradients(a, h, c, dV):
-    """Add the gradient of V, (H, 4H), to dV; a and h are as `lstm_backward` left them."""
-    add_outer(dV[:, :], h, a, 0)
+def lstm_gradients(a, h, c, dV, share):
+    """Add the gradient of V, (tiles, H, 4H), to dV; the rest is as `lstm_backward` left it."""
+    begin, end = share.begin, share.end
+    add_outer(dV[:, begin:end], h[:, :, begin:end], a, 0)

@@ -2,58 +2,66 @@
 
 from ._jit import jit
 from ._lanes import load, store, tanh
-from .product import add_outer, add_product, set_product
+from .product import add_outer, add_product, packed, set_product
+from .team import meet
 
 
 @jit
-def rnn_forward(a, V, h):
+def rnn_forward(a, V, h, share):
     """Run T steps.
 
     Parameters
     ----------
-    a : (T, H, LANES)
+    a : (tiles, T, H, LANES)
         Input projections ``x U + b``. On return: the same plus ``h' V``.
-    V : (H, H)
-    h : (T + 1, H, LANES)
-        ``h[0]`` is the state before the first step; ``h[1:]`` are written.
+    V : (tiles or 1, H, H)
+    h : (tiles, T + 1, H, LANES)
+        ``h[:, 0]`` is the state before the first step; ``h[:, 1:]`` are written.
+    share : Share
+        Whose units are computed here, see `team`.
     """
-    H = h.shape[1]
-    weights = V[:, :]
-    for t in range(a.shape[0]):
-        add_product(a, t, 0, weights, h, t)
-        for j in range(H):
-            store(h, t + 1, j, tanh(load(a, t, j)))
+    begin, end = share.begin, share.end
+    weights = packed(V[:, :, begin:end])
+    for t in range(a.shape[1]):
+        add_product(a, t, begin, end, weights, h, t)
+        for i in range(a.shape[0]):
+            for j in range(begin, end):
+                store(h, i, t + 1, j, tanh(load(a, i, t, j)))
+        meet(share)
 
 
 @jit
-def rnn_backward(a, V, h, dh, carry):
+def rnn_backward(a, V, h, dh, carry, share):
     """Run the steps backwards.
 
     Parameters
     ----------
-    a : (T, H, LANES)
+    a : (tiles, T, H, LANES)
         As `rnn_forward` left it. On return: the gradient of the input projections.
-    V, h
+    V, h, share
         As in `rnn_forward`.
-    dh : (S, H, LANES), S <= T
+    dh : (tiles, S, H, LANES), S <= T
         Gradient of the last S states.
-    carry : (1, H, LANES)
-        Gradient of the last state that comes from later steps. On return: that of ``h[0]``.
+    carry : (tiles, 1, H, LANES)
+        Gradient of the last state that comes from later steps. On return: that of ``h[:, 0]``.
     """
-    T, H = a.shape[0], h.shape[1]
-    first = T - dh.shape[0]
-    transposed = V.T[:, :]
+    T, begin, end = a.shape[1], share.begin, share.end
+    first = T - dh.shape[1]
+    turned = packed(V[:, begin:end].transpose(0, 2, 1))
     for t in range(T - 1, -1, -1):
-        for j in range(H):
-            d = load(carry, 0, j)
-            if t >= first:
-                d = d + load(dh, t - first, j)
-            y = load(h, t + 1, j)
-            store(a, t, j, d * (1.0 - y * y))
-        set_product(carry, 0, 0, transposed, a, t)
+        for i in range(a.shape[0]):
+            for j in range(begin, end):
+                d = load(carry, i, 0, j)
+                if t >= first:
+                    d = d + load(dh, i, t - first, j)
+                y = load(h, i, t + 1, j)
+                store(a, i, t, j, d * (1.0 - y * y))
+        meet(share)
+        set_product(carry, 0, begin, end, turned, a, t)
 
 
 @jit
-def rnn_gradients(a, h, dV):
-    """Add the gradient of V, (H, H), to dV; a and h are as `rnn_backward` left them."""
-    add_outer(dV[:, :], h, a, 0)
+def rnn_gradients(a, h, dV, share):
+    """Add the gradient of V, (tiles, H, H), to dV; the rest is as `rnn_backward` left it."""
+    begin, end = share.begin, share.end
+    add_outer(dV[:, begin:end], h[:, :, begin:end], a, 0)

@@ -11,7 +11,7 @@ from ..activations import Activation
 from .spec import Spec
 
 Array = NDArray[Any]
-Gradients = dict[str, Any]  # by parameter name: arrays, or RowGradient
+Gradients = dict[str, Any]  # by parameter name: arrays, or their factors
 
 
 class Layer(ABC):

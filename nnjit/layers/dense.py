@@ -1,6 +1,5 @@
 """Dense layers, on vectors and on flat codes."""
 
-from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -8,63 +7,11 @@ import numpy as np
 from .. import activations, initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
-from ..kernels.dense import add_rows, dense_backward, dense_forward, scatter_rows
+from ..kernels.dense import add_rows, dense_backward, dense_forward
 from ..threads import for_each
 from .base import Array, Gradients, Layer
+from .gradients import OuterGradient, RowGradient, parts_of
 from .spec import FlatCodes, Spec, Vector
-
-# Long sums are cut into this many parts, each of which a thread can take. The number is fixed, and
-# the parts are added in order, so the bits do not depend on the threads.
-_PARTS = 4
-_LONG = 1024
-
-
-def _parts(n: int) -> list[slice]:
-    """Cut range(n) into the fixed parts of a long sum."""
-    if n < _LONG:
-        return [slice(0, n)]
-    edges = np.linspace(0, n, _PARTS + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
-
-
-def _units_as_lanes(x: Array) -> Array:
-    """View (..., units) as (units / LANES, rows, LANES)."""
-    return x.reshape(-1, x.shape[-1] // LANES, LANES).transpose(1, 0, 2)
-
-
-@final
-class RowGradient:
-    """The gradient of a weight matrix that is looked up by row: only rows that were read have one.
-
-    Row ``t * levels + codes[t, n]`` receives ``dz[n]``. ``codes`` is (tiles, T, LANES), ``dz`` is
-    (tiles, LANES, units).
-    """
-
-    def __init__(self, codes: Array, dz: Array, levels: int) -> None:
-        self.codes, self.dz, self.levels = codes, dz, levels
-
-    def add_to(self, W: Array, scale: float) -> None:
-        """Add ``scale`` times the gradient to ``W``, (T levels, units), in place."""
-        parts = _parts(self.codes.shape[1])
-        factor = W.dtype.type(scale)
-
-        def run(p: int) -> None:
-            for codes, dz in zip(self.codes, self.dz, strict=True):
-                scatter_rows(W, codes, dz, self.levels, factor, parts[p].start, parts[p].stop)
-
-        for_each(run, len(parts))
-
-    def dense(self) -> Array:
-        """Return the whole matrix, (T levels, units)."""
-        T, units = self.codes.shape[1], self.dz.shape[-1]
-        out = np.zeros((T * self.levels, units), self.dz.dtype)
-        self.add_to(out, 1.0)
-        return out
-
-
-def as_array(gradient: Array | RowGradient) -> Array:
-    """Return a gradient of either kind as a whole array."""
-    return gradient.dense() if isinstance(gradient, RowGradient) else gradient
 
 
 @final
@@ -127,13 +74,13 @@ class Dense(Layer):
     def linear(self, x: Array) -> Array:
         """Return the logits ``x W + b``, (tiles, units, LANES)."""
         W, b = self.params["W"], self.params["b"]
-        parts = _parts(x.shape[1])
+        parts = parts_of(x.shape[1])
         sums = np.zeros((len(parts), len(x), self.units, LANES), W.dtype)
 
         def run(p: int) -> None:
             begin, end = parts[p].start, parts[p].stop
             if not self._levels:
-                dense_forward(sums[p], W, x, begin, end)
+                dense_forward(sums[p][:, None], W[None], x[:, None], begin, end)
                 return
             for i, codes in enumerate(x):
                 rows = np.zeros((LANES, self.units), W.dtype)
@@ -150,16 +97,11 @@ class Dense(Layer):
         if self._levels:
             rows = np.ascontiguousarray(dz.transpose(0, 2, 1))
             return None, {"W": RowGradient(x, rows, self._levels), "b": db}
-        if self.units % LANES:
-            dW = np.matmul(x, dz.transpose(0, 2, 1)).sum(axis=0)
-            return np.matmul(W, dz), {"W": dW, "b": db}
-        dx, dW = np.empty(x.shape, W.dtype), np.empty(W.shape, W.dtype)
-        turned = np.ascontiguousarray(_units_as_lanes(dz.transpose(0, 2, 1)))
-        columns = _units_as_lanes(dW)
-        parts = _parts(x.shape[1])
+        dx = np.empty(x.shape, W.dtype)
+        parts = parts_of(x.shape[1])
 
         def run(p: int) -> None:
-            dense_backward(dz, turned, W, x, dx, columns, parts[p].start, parts[p].stop)
+            dense_backward(dz[:, None], W[None], dx[:, None], parts[p].start, parts[p].stop)
 
         for_each(run, len(parts))
-        return dx, {"W": dW, "b": db}
+        return dx, {"W": OuterGradient(x, dz), "b": db}

@@ -1,22 +1,19 @@
 """The engine of every recurrent layer: tiles of lanes, pieces of time, and a cell's kernels."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import numba
 import numpy as np
 
 from .. import initializers
 from ..errors import ConfigError, ShapeError
+from ..kernels import inputs
 from ..kernels._lanes import LANES
-from ..kernels.inputs import (
-    project_codes,
-    project_codes_backward,
-    project_signal,
-    project_signal_backward,
-    table_of,
-)
 from ..kernels.product import GRAIN
-from ..threads import for_each
+from ..kernels.team import Share, leave, part, shares, wait
+from ..threads import for_each, free_threads, together
 from .base import Array, Gradients, Layer
 from .bptt import Bptt
 from .cells import Cell
@@ -24,16 +21,21 @@ from .spec import Codes, Signal, Spec, Vector
 
 _PIECE_BYTES = 1 << 21  # of the arrays of a piece of time: they stay in the caches
 _KEEP_BYTES = 1 << 28  # above this, checkpoint="auto" recomputes the gates instead of keeping them
+# What a step of a tile takes, roughly: for each unit, and for its products.
+_STEP_SECONDS, _FLOPS = 2e-8, 1e11
+_WORTH_A_THREAD = 2e-4  # seconds of work that are worth waking another thread
+_WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
 Arrays = dict[str, Array]
 
 
 class Recurrent(Layer):
     """Base of RNN, GRU and LSTM: parameters U (D, G H), V (H, G H), b (G H).
 
-    Time is walked in pieces, forwards and backwards. While training, the gates of all steps are
-    kept, or only the states at the start of each piece (see `Bptt`, which ``bptt`` holds). Pieces
-    and tiles have nothing to say on the bits: sums over time go in fixed spans from the end, sums
-    over tiles in order.
+    Tiles walk through time together, in groups, or the units of a layer are shared out to a team of
+    threads. Time is cut into pieces; while training, the gates of all steps are kept, or only the
+    states at the start of each piece (see `Bptt`, which ``bptt`` holds). Groups, teams and pieces
+    have nothing to say on the bits: sums over time go in fixed spans from the end, sums over tiles
+    in order.
     """
 
     cell: Cell
@@ -62,12 +64,14 @@ class Recurrent(Layer):
                 f"{self.name} expected (N, T, D) or codes, got {spec}: "
                 "set return_sequences=true in the layer before, or move Flatten behind"
             )
-        self._codes = isinstance(spec, Codes)
-        inputs = spec.levels if isinstance(spec, Codes) else spec.n_features
+        self.codes = isinstance(spec, Codes)
+        n_inputs = spec.levels if isinstance(spec, Codes) else spec.n_features
         H, gates = self.hidden_size, range(self.cell.gates)
         draw = initializers.fill
         self.params = {
-            "U": np.hstack([draw(self.kernel_initializer, (inputs, H), rng, dtype) for _ in gates]),
+            "U": np.hstack(
+                [draw(self.kernel_initializer, (n_inputs, H), rng, dtype) for _ in gates]
+            ),
             "V": np.hstack([draw(self.recurrent_initializer, (H, H), rng, dtype) for _ in gates]),
             "b": np.hstack([draw(self.bias_initializer, (H,), rng, dtype) for _ in gates]),
         }
@@ -79,95 +83,160 @@ class Recurrent(Layer):
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
-        tiles, T = x.shape[:2]
-        pieces, project = self._pieces(tiles, T), self._projection()
-        keep = training and not self._recomputes(tiles, T)
-        kept = self._arrays(tiles, T) if keep else {}
-        starts = self._states(tiles, len(pieces)) if training and not keep else None
-        y = self._outputs(tiles, T, kept)
-
-        def run(i: int) -> None:
-            work = self._work(kept, i, pieces)
-            last = work["h"][0]
-            for p, (begin, end) in enumerate(pieces):
-                piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
-                if starts is not None:
-                    starts[i, p] = [piece[name][0] for name in self.cell.states]
-                self._run_forward(project, x[i, begin:end], piece)
-                last = piece["h"][-1]
-                if not kept:
-                    if self.return_sequences:
-                        y[i, begin:end] = piece["h"][1:]
-                    for name in self.cell.states:
-                        work[name][0] = piece[name][-1]
-            if not self.return_sequences:
-                y[i] = last
-
-        for_each(run, tiles)
-        return y, (x, kept, starts)
+        return self.forward_with({k: v[None] for k, v in self.params.items()}, x, training)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
+        dx, sums = self.backward_with({k: v[None] for k, v in self.params.items()}, dy, cache)
+        return dx, self.total(sums)
+
+    def total(self, sums: Arrays) -> Gradients:
+        """Return the gradients from those of single tiles."""
+        grads = {k: v.sum(axis=0) for k, v in sums.items()}
+        if self.codes:
+            grads["b"] = grads["U"].sum(axis=0)
+        return grads
+
+    def forward_with(self, params: Arrays, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return the outputs and the cache for parameters with an axis before: one, or tiles."""
+        tiles, T = x.shape[:2]
+        groups, team = self._plan(tiles, T)
+        pieces = self._pieces(tiles, T, groups[0])
+        keep = training and not self._recomputes(tiles, T)
+        kept = self._arrays(tiles, T) if keep else {}
+        starts = self._states(len(pieces), tiles) if training and not keep else {}
+        y = self._outputs(tiles, T, kept)
+        project = self._projection(params)
+
+        def run(group: slice, work: Arrays, share: Share) -> None:
+            units = slice(share.begin, share.end)
+            for p, (begin, end) in enumerate(pieces):
+                piece = self._cut(work, begin, end) if keep else self._cut(work, 0, end - begin)
+                for name, states in starts.items():
+                    states[p, group, units] = piece[name][:, 0, units]
+                self._run_forward(params, project, x[group, begin:end], piece, group, share)
+                if keep:
+                    continue
+                if self.return_sequences:
+                    y[group, begin:end, units] = piece["h"][:, 1:, units]
+                for name in self.cell.states:
+                    work[name][:, 0, units] = piece[name][:, -1, units]
+            if not self.return_sequences:
+                y[group, units] = piece["h"][:, -1, units]
+
+        self._run(run, groups, team, kept, pieces)
+        return y, (x, kept, starts)
+
+    def backward_with(self, params: Arrays, dy: Array, cache: Any) -> tuple[Array | None, Arrays]:
+        """Return the gradients of the inputs, and of each parameter for each tile."""
         x, kept, starts = cache
         tiles, T = x.shape[:2]
-        pieces, project = self._pieces(tiles, T), self._projection()
+        groups, team = self._plan(tiles, T)
+        pieces = self._pieces(tiles, T, groups[0])
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]
-        wanted = not (self._codes or self.is_first)
+        wanted = not (self.codes or self.is_first)
         dx = np.empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
-        sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in self.params.items()}
+        sums = {k: np.zeros((tiles, *v.shape[1:]), v.dtype) for k, v in params.items()}
+        carries = {k: np.zeros_like(v) for k, v in self._states(1, tiles).items()}
+        project = self._projection(params)
 
-        def run(i: int) -> None:
-            grads = {k: v[i] for k, v in sums.items()}
-            carries = self._states(1, 1)[0, 0][:, None]
-            carries[...] = 0
-            work = self._work(kept, i, pieces)
+        def run(group: slice, work: Arrays, share: Share) -> None:
+            units = slice(share.begin, share.end)
+            mine = {k: v[group] for k, v in sums.items()}
+            carry = [v[0, group][:, None] for v in carries.values()]
             for p in range(len(pieces) - 1, -1, -1):
                 begin, end = pieces[p]
                 piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
-                if starts is not None:
-                    for name, state in zip(self.cell.states, starts[i, p], strict=True):
-                        piece[name][0] = state
-                    self._run_forward(project, x[i, begin:end], piece)
+                if not kept:
+                    wait(share)  # the others may still read the piece before
+                    for name, states in starts.items():
+                        piece[name][:, 0, units] = states[p, group, units]
+                    self._run_forward(params, project, x[group, begin:end], piece, group, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0:
-                    carries[...] = 0
-                dh = dy[i, max(begin - first, 0) : max(end - first, 0)]
-                arrays = self._cell_arrays(piece)
-                self.cell.backward(piece["a"], *self._weights(), *arrays, dh, *carries)
-                self._collect(piece, x[i, begin:end], grads, dx[i, begin:end])
+                    for state in carry:
+                        state[:, :, units] = 0
+                dh = dy[group, max(begin - first, 0) : max(end - first, 0)]
+                arrays, weights = self._cell_arrays(piece), self._weights(params, group)
+                self.cell.backward(piece["a"], *weights, *arrays, dh, *carry, share)
+                da, here = piece["a"], slice(begin, end)
+                self.cell.gradients(da, *arrays, *[mine[k] for k in self.cell.weights], share)
+                U = own(params["U"], group)
+                self._collect(da, x[group, here], U, mine, dx[group, here], share)
 
-        for_each(run, tiles)
-        grads = {k: v.sum(axis=0) for k, v in sums.items()}
-        if self._codes:
-            grads["b"] = grads["U"].sum(axis=0)
-        return dx if wanted else None, grads
+        self._run(run, groups, team, kept, pieces)
+        return dx if wanted else None, sums
+
+    def _run(
+        self,
+        run: Callable[[slice, Arrays, Share], None],
+        groups: list[slice],
+        team: int,
+        kept: Arrays,
+        pieces: list[tuple[int, int]],
+    ) -> None:
+        """Call ``run`` for every group, or for every member of a team."""
+        longest = max(end - begin for begin, end in pieces)
+
+        def work(group: slice) -> Arrays:
+            if kept:
+                return {k: v[group] for k, v in kept.items()}
+            return self._arrays(group.stop - group.start, longest)
+
+        if team == 1:
+            alone = shares(self.hidden_size, 1)[0]
+            for_each(lambda g: run(groups[g], work(groups[g]), alone), len(groups))
+            return
+        arrays = work(groups[0])
+
+        def member(share: Share) -> None:
+            try:
+                run(groups[0], arrays, share)
+            except BaseException:
+                leave(share)
+                raise
+
+        together(member, shares(self.hidden_size, team))
 
     def _run_forward(
-        self, project: Callable[[Array, Array], None], x: Array, piece: Arrays
+        self,
+        params: Arrays,
+        project: Callable[[Array, Array, slice], None],
+        x: Array,
+        piece: Arrays,
+        group: slice,
+        share: Share,
     ) -> None:
-        project(piece["a"], x)
-        self.cell.forward(piece["a"], *self._weights(), *self._cell_arrays(piece))
+        steps = part(x.shape[1], share)
+        project(piece["a"][:, steps], x[:, steps], group)
+        wait(share)
+        weights = self._weights(params, group)
+        self.cell.forward(piece["a"], *weights, *self._cell_arrays(piece), share)
 
-    def _collect(self, piece: Arrays, x: Array, grads: Arrays, dx: Array) -> None:
-        """Add what a piece that went backwards gives to the gradients."""
-        weight_grads = [grads[name] for name in self.cell.weights]
-        self.cell.gradients(piece["a"], *self._cell_arrays(piece), *weight_grads)
-        if self._codes:
-            project_codes_backward(piece["a"], x, grads["U"])
-        else:
-            project_signal_backward(piece["a"], x, self.params["U"], grads["U"], grads["b"], dx)
+    def _collect(
+        self, da: Array, x: Array, U: Array, grads: Arrays, dx: Array, share: Share
+    ) -> None:
+        """Add what a piece that went backwards gives to the gradients of U and b, and write dx."""
+        rows = part(da.shape[2], share, LANES)
+        if self.codes:
+            inputs.project_codes_backward(da[:, :, rows], x, grads["U"][:, :, rows])
+            return
+        steps, features = part(da.shape[1], share), part(x.shape[2], share)
+        inputs.project_signal_backward(da[:, steps], U, dx[:, steps])
+        dU, db = grads["U"][:, features], grads["b"][:, rows]
+        inputs.project_signal_gradients(da, x[:, :, features], dU, db, rows.start)
 
-    def _projection(self) -> Callable[[Array, Array], None]:
-        """Return what fills ``a`` from inputs, with the parameters of this moment."""
-        U, b = self.params["U"], self.params["b"]
-        if not self._codes:
-            return lambda a, x: project_signal(a, x, U, b)
-        table = table_of(U, b)
-        return lambda a, x: project_codes(a, x, table)
+    def _projection(self, params: Arrays) -> Callable[[Array, Array, slice], None]:
+        """Return what fills ``a`` from the inputs of a group."""
+        U, b = params["U"], params["b"]
+        if not self.codes:
+            return lambda a, x, group: inputs.project_signal(a, x, own(U, group), own(b, group))
+        table = inputs.table_of(U, b)
+        return lambda a, x, group: inputs.project_codes(a, x, own(table, group))
 
-    def _weights(self) -> list[Array]:
-        return [self.params[name] for name in self.cell.weights]
+    def _weights(self, params: Arrays, group: slice) -> list[Array]:
+        return [own(params[name], group) for name in self.cell.weights]
 
     def _cell_arrays(self, piece: Arrays) -> list[Array]:
         return [piece[name] for name in (*self.cell.states, *self.cell.scratch)]
@@ -184,22 +253,15 @@ class Recurrent(Layer):
             arrays[name][:, 0] = 0
         return arrays
 
-    def _work(self, kept: Arrays, i: int, pieces: list[tuple[int, int]]) -> Arrays:
-        """Return the arrays of tile i that are kept, or else some for one piece after the other."""
-        if kept:
-            return {k: v[i] for k, v in kept.items()}
-        longest = max(end - begin for begin, end in pieces)
-        return {k: v[0] for k, v in self._arrays(1, longest).items()}
-
-    def _states(self, *shape: int) -> Array:
+    def _states(self, *shape: int) -> Arrays:
         """Allocate states for each element of ``shape``."""
         H, dtype = self.hidden_size, self.params["V"].dtype
-        return np.empty((*shape, len(self.cell.states), H, LANES), dtype)
+        return {name: np.empty((*shape, H, LANES), dtype) for name in self.cell.states}
 
     def _cut(self, work: Arrays, begin: int, end: int) -> Arrays:
-        """Return steps begin to end of the arrays of a tile; states have one step more."""
+        """Return steps begin to end of the arrays of a group; states have one step more."""
         states = self.cell.states
-        return {k: v[begin : end + 1 if k in states else end] for k, v in work.items()}
+        return {k: v[:, begin : end + 1 if k in states else end] for k, v in work.items()}
 
     def _outputs(self, tiles: int, T: int, kept: Arrays) -> Array:
         if self.return_sequences and kept:
@@ -216,12 +278,27 @@ class Recurrent(Layer):
             return tiles * T * self._step_bytes() > _KEEP_BYTES
         return self.bptt.checkpoint != "off"
 
-    def _pieces(self, tiles: int, T: int) -> list[tuple[int, int]]:
+    def _plan(self, tiles: int, T: int) -> tuple[list[slice], int]:
+        """Return groups of tiles that walk through time together, and the size of each team.
+
+        Tiles of one group fill each other's waits. Several groups, a thread each, or a team of
+        several threads on one group are worth their cost where there is enough to do.
+        """
+        H = self.hidden_size
+        step = tiles * (_STEP_SECONDS * H + 2 * self.cell.gates * H * H * LANES / _FLOPS)
+        threads = 1 if numba.config.DISABLE_JIT else free_threads()
+        if tiles < threads and step > _WORTH_A_MEETING:
+            return [slice(0, tiles)], threads
+        n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
+        edges = [tiles * i // n for i in range(n + 1)]
+        return [slice(a, b) for a, b in pairwise(edges)], 1
+
+    def _pieces(self, tiles: int, T: int, group: slice) -> list[tuple[int, int]]:
         """Cut time where the gradient is cut, and between at multiples of GRAIN (see `product`)."""
         if isinstance(self.bptt.checkpoint, int):
             wanted = self.bptt.checkpoint
         else:
-            wanted = _PIECE_BYTES // self._step_bytes()
+            wanted = _PIECE_BYTES // (self._step_bytes() * (group.stop - group.start))
             if self._recomputes(tiles, T):
                 wanted = max(wanted, round(T**0.5))
         steps, reach = max(1, round(wanted / GRAIN)) * GRAIN, self.bptt.truncate or T
@@ -230,3 +307,8 @@ class Recurrent(Layer):
             for start in range(0, T, reach)
             for begin in range(start, min(start + reach, T), steps)
         ]
+
+
+def own(params: Array, group: slice) -> Array:
+    """Return the parameters of a group: those of its tiles, or the one set that all tiles share."""
+    return params if len(params) == 1 else params[group]

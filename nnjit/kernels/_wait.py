@@ -1,0 +1,53 @@
+"""Waiting for another thread inside a kernel: atomic counters, and a word to the scheduler."""
+
+import os
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+
+def _counter(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
+    """Emit the pointer to ``array[row, 0]``."""
+    struct = context.make_array(array_type)(context, builder, array)
+    index = [row, ir.Constant(row.type, 0)]
+    return cgutils.get_item_pointer(context, builder, array_type, struct, index, wraparound=False)
+
+
+@intrinsic
+def arrive(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
+    """Write ``counters[row, 0] = value`` after everything that was written before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _counter(context, builder, signature.args[0], args[0], args[1])
+        builder.store_atomic(args[2], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(counters, types.intp, types.int64), codegen
+
+
+@intrinsic
+def arrived(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
+    """Tell whether ``counters[row, 0] >= value``, before anything that is read afterwards."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _counter(context, builder, signature.args[0], args[0], args[1])
+        return builder.icmp_signed(">=", builder.load_atomic(pointer, "acquire", 8), args[2])
+
+    return types.boolean(counters, types.intp, types.int64), codegen
+
+
+@intrinsic
+def relax(typingctx: Any) -> Any:
+    """Offer the core to another thread, where the system has a call for it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if os.name == "posix":
+            function = ir.FunctionType(ir.IntType(32), [])
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, function, "sched_yield"), []
+            )
+        return context.get_dummy_value()
+
+    return types.void(), codegen

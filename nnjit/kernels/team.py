@@ -1,0 +1,78 @@
+"""Threads that walk through time together, each with its own units of a layer.
+
+A wide layer is worth sharing even when the batch is a single tile: every member of a team computes
+the rows of its own units, and all meet after each product, for the next one reads all rows. A row
+is computed by one member alone, so the bits do not depend on the size of the team.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import inlined, jit
+from ._wait import arrive, arrived, relax
+
+_LINE = 16  # numbers of 8 bytes; each counter has cache lines of its own
+_PATIENCE = 4096  # looks at a counter before the core is offered to others
+GONE = 1 << 62  # counter of a member that will not come: nobody waits for it
+
+
+class Share(NamedTuple):
+    """What one member of a team does: units ``begin`` to ``end``; ``meetings`` counts for all."""
+
+    begin: int
+    end: int
+    rank: int
+    meetings: NDArray[np.int64]
+
+
+def shares(units: int, n: int) -> list[Share]:
+    """Return the shares of a team of n."""
+    meetings = np.zeros((n, _LINE), np.int64)
+    return [Share(*_edges(units, i, n, 8), i, meetings) for i in range(n)]
+
+
+def part(size: int, share: Share, step: int = 1) -> slice:
+    """Return a member's part of an axis of another length, cut at multiples of ``step``."""
+    return slice(*_edges(size, share.rank, len(share.meetings), step))
+
+
+def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
+    end = size if i == n - 1 else size * (i + 1) // n // step * step
+    return size * i // n // step * step, end
+
+
+def leave(share: Share) -> None:
+    """Let the others go on without this member, whose work they will not wait for."""
+    share.meetings[share.rank, 0] = GONE
+
+
+@inlined
+def meet(share):
+    """Wait until all members are here; what they wrote before can be read afterwards."""
+    meetings, n = share.meetings, share.meetings.shape[0]
+    if n > 1:
+        here = meetings[share.rank, 0] + 1
+        arrive(meetings, share.rank, here)
+        for other in range(n):
+            looks = 0
+            while not arrived(meetings, other, here):
+                looks += 1
+                if looks % _PATIENCE == 0:
+                    relax()
+
+
+@jit
+def wait(share):
+    """Call `meet` from outside a kernel."""
+    meet(share)
+
+
+@jit
+def watch(counters, row, value, looks):
+    """Tell whether ``counters[row, 0]`` reaches ``value`` while it is looked at so many times."""
+    for _ in range(looks):  # noqa: SIM110 - a kernel
+        if arrived(counters, row, value):
+            return True
+    return False
