@@ -4,9 +4,10 @@ Results never depend on the number of threads: the pieces are cut by the shape o
 each writes its own output, and what is summed is summed in the order of the pieces.
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -57,6 +58,17 @@ def get_threads() -> int:
 def free_threads() -> int:
     """Return how many threads a piece of work may use here: one inside the work of another."""
     return 1 if getattr(_inside, "worker", False) else get_threads()
+
+
+@contextlib.contextmanager
+def as_worker(worker: bool) -> Iterator[None]:
+    """Let work in this thread keep to it, or not: then it may use all threads."""
+    before = getattr(_inside, "worker", False)
+    _inside.worker = worker
+    try:
+        yield
+    finally:
+        _inside.worker = before
 
 
 def for_each(function: Callable[[int], None], n: int) -> None:

@@ -204,10 +204,10 @@ def test_truncation_beyond_the_end_is_none(cell, rng):
 def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
     layer, x = made(cell, "signal", 16, 1024, 4, rng)
     layer.bptt = Bptt(checkpoint)
-    _, (_, kept, starts) = layer.forward(to_tiles(x), training=True)
-    assert bool(kept) == (checkpoint == "off")
-    assert bool(starts) == (checkpoint != "off")
-    for states in starts.values():
+    _, walk = layer.forward(to_tiles(x), training=True)
+    assert bool(walk.kept) == (checkpoint == "off")
+    assert bool(walk.starts) == (checkpoint != "off")
+    for states in walk.starts.values():
         assert len(states) == 1024 // 128
 
 

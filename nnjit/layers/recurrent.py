@@ -1,8 +1,9 @@
 """The engine of every recurrent layer: tiles of lanes, pieces of time, and a cell's kernels."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, final
 
 import numba
 import numpy as np
@@ -28,6 +29,33 @@ _WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
 Arrays = dict[str, Array]
 
 
+class Company(Protocol):
+    """Runs a layer together with those of other models, see `nnjit.replicas`."""
+
+    def forward(self, layer: "Recurrent", x: Array, training: bool) -> tuple[Array, Any]:
+        """Return what `Recurrent.forward` returns."""
+
+    def backward(self, layer: "Recurrent", dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
+        """Return what `Recurrent.backward` returns."""
+
+
+@final
+@dataclass(frozen=True)
+class Walk:
+    """What the way back needs of the way through time: inputs, gates or starts of pieces."""
+
+    x: Array
+    kept: Arrays
+    starts: Arrays
+    pieces: list[tuple[int, int]]
+
+    def part(self, tiles: slice) -> "Walk":
+        """Return the same of some tiles."""
+        kept = {k: v[tiles] for k, v in self.kept.items()}
+        starts = {k: v[:, tiles] for k, v in self.starts.items()}
+        return Walk(self.x[tiles], kept, starts, self.pieces)
+
+
 class Recurrent(Layer):
     """Base of RNN, GRU and LSTM: parameters U (D, G H), V (H, G H), b (G H).
 
@@ -40,6 +68,7 @@ class Recurrent(Layer):
 
     cell: Cell
     bptt: Bptt = Bptt()
+    company: "Company | None" = None  # layers of other models, with which it walks through time
 
     def __init__(
         self,
@@ -83,10 +112,14 @@ class Recurrent(Layer):
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
+        if self.company is not None:
+            return self.company.forward(self, x, training)
         return self.forward_with({k: v[None] for k, v in self.params.items()}, x, training)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
+        if self.company is not None:
+            return self.company.backward(self, dy, cache)
         dx, sums = self.backward_with({k: v[None] for k, v in self.params.items()}, dy, cache)
         return dx, self.total(sums)
 
@@ -97,7 +130,7 @@ class Recurrent(Layer):
             grads["b"] = grads["U"].sum(axis=0)
         return grads
 
-    def forward_with(self, params: Arrays, x: Array, training: bool) -> tuple[Array, Any]:
+    def forward_with(self, params: Arrays, x: Array, training: bool) -> tuple[Array, Walk]:
         """Return the outputs and the cache for parameters with an axis before: one, or tiles."""
         tiles, T = x.shape[:2]
         groups, team = self._plan(tiles, T)
@@ -125,14 +158,13 @@ class Recurrent(Layer):
                 y[group, units] = piece["h"][:, -1, units]
 
         self._run(run, groups, team, kept, pieces)
-        return y, (x, kept, starts)
+        return y, Walk(x, kept, starts, pieces)
 
-    def backward_with(self, params: Arrays, dy: Array, cache: Any) -> tuple[Array | None, Arrays]:
+    def backward_with(self, params: Arrays, dy: Array, walk: Walk) -> tuple[Array | None, Arrays]:
         """Return the gradients of the inputs, and of each parameter for each tile."""
-        x, kept, starts = cache
+        x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
         tiles, T = x.shape[:2]
         groups, team = self._plan(tiles, T)
-        pieces = self._pieces(tiles, T, groups[0])
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]

@@ -1,0 +1,211 @@
+"""Several models trained in one pass: their recurrent layers walk through time together.
+
+One model of few units leaves most of a core idle: each step waits for the one before it. Models
+that differ in seed or learning rate alone share the steps of their recurrent layers, and fill each
+other's waits. Each model is trained by a thread of its own, as if it were alone, and ends with the
+same bits as alone; the threads meet where a recurrent layer is about to run.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
+
+import numpy as np
+
+from .callbacks import Callback, Progress
+from .layers.base import Array, Gradients
+from .layers.recurrent import Arrays, Recurrent, Walk
+from .model import Sequential
+from .threads import as_worker, get_threads
+
+T = TypeVar("T")
+
+
+def train_together(
+    models: Sequence[Sequential], jobs: Sequence[Callable[[Callback], T]]
+) -> list[T | BaseException]:
+    """Call the jobs, each of which trains one of the models; return their results or errors.
+
+    Parameters
+    ----------
+    models
+        Built models of one architecture, one for each job.
+    jobs
+        Functions that call `Trainer.fit`. Each gets a callback that it must pass on to it: through
+        it, Ctrl-C reaches all of them.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After all jobs have ended.
+    """
+    company = _Company(len(models))
+    results: list[T | BaseException] = [KeyboardInterrupt()] * len(jobs)
+
+    def run(i: int) -> None:
+        with as_worker(True):
+            try:
+                company.enter()
+                results[i] = jobs[i](_Interrupt(company))
+            except BaseException as error:
+                results[i] = error
+            finally:
+                company.leave()
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(jobs))]
+    layers = [layer for model in models for layer in model.layers if isinstance(layer, Recurrent)]
+    for layer in layers:
+        layer.company = company
+    try:
+        for thread in threads:
+            thread.start()
+        _join(threads, company)
+    finally:
+        for layer in layers:
+            layer.company = None
+    if company.interrupted:
+        raise KeyboardInterrupt
+    return results
+
+
+def _join(threads: Sequence[threading.Thread], company: "_Company") -> None:
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        company.interrupted = True
+        _join(threads, company)
+
+
+@final
+class _Interrupt(Callback):
+    """Ends a run where Ctrl-C was pressed; only the main thread hears of that by itself."""
+
+    def __init__(self, company: "_Company") -> None:
+        self._company = company
+
+    def on_batch_end(self, progress: Progress) -> None:
+        """Raise KeyboardInterrupt."""
+        if self._company.interrupted:
+            raise KeyboardInterrupt
+
+
+@final
+class _Call:
+    """What one thread brings to a meeting, and takes away."""
+
+    def __init__(self, kind: tuple[Any, ...], work: "Callable[[list[Any]], list[Any]]", args: Any):
+        self.kind, self.work, self.args = kind, work, args
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+
+
+@final
+class _Company:
+    """Where threads meet: when all are here, the last one does the work of all."""
+
+    def __init__(self, members: int) -> None:
+        self.interrupted = False
+        self._members = members
+        self._here: list[_Call] = []
+        self._met = threading.Condition()
+        self._cores = threading.Semaphore(get_threads())  # more at once would only get in the way
+
+    def enter(self) -> None:
+        """Wait for a core."""
+        self._cores.acquire()
+
+    def leave(self) -> None:
+        """Do not wait for this thread any more."""
+        self._cores.release()
+        with self._met:
+            self._members -= 1
+            self._work_if_all_are_here()
+
+    def forward(self, layer: Recurrent, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return the outputs of a layer, and the cache that `backward` takes."""
+        kind = ("forward", layer.name, training, x.shape)
+        return self._meet(_Call(kind, _forward, (layer, x, training)))
+
+    def backward(self, layer: Recurrent, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
+        """Return the gradients of the inputs and of the parameters of a layer."""
+        kind = ("backward", layer.name, dy.shape, id(cache.walk))
+        return self._meet(_Call(kind, _backward, (layer, dy, cache)))
+
+    def _meet(self, call: _Call) -> Any:
+        self._cores.release()
+        with self._met:
+            self._here.append(call)
+            self._work_if_all_are_here()
+            while not call.done:
+                self._met.wait()
+        self._cores.acquire()
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    def _work_if_all_are_here(self) -> None:
+        if len(self._here) < self._members:
+            return
+        kinds: dict[Any, list[_Call]] = {}
+        for call in self._here:
+            kinds.setdefault(call.kind, []).append(call)
+        for calls in kinds.values():
+            try:
+                with as_worker(False):
+                    results = calls[0].work([call.args for call in calls])
+                for call, result in zip(calls, results, strict=True):
+                    call.result = result
+            except BaseException as error:
+                for call in calls:
+                    call.error = error
+        for call in self._here:
+            call.done = True
+        self._here = []
+        self._met.notify_all()
+
+
+@final
+@dataclass(frozen=True)
+class _Share:
+    """The tiles of one layer in a walk of several."""
+
+    walk: Walk
+    tiles: slice
+
+
+def _stacked(layers: Sequence[Recurrent], tiles: int) -> Arrays:
+    """Return the parameters of the layers, for each of their tiles."""
+    stacks = {k: np.stack([layer.params[k] for layer in layers]) for k in layers[0].params}
+    return {k: np.repeat(v, tiles, axis=0) if tiles > 1 else v for k, v in stacks.items()}
+
+
+def _forward(calls: list[Any]) -> list[Any]:
+    layers, xs, (training, *_) = zip(*calls, strict=True)
+    k = len(xs[0])
+    y, walk = layers[0].forward_with(_stacked(layers, k), np.concatenate(xs), training)
+    parts = [slice(i * k, (i + 1) * k) for i in range(len(calls))]
+    return [(y[part], _Share(walk, part)) for part in parts]
+
+
+def _backward(calls: list[Any]) -> list[Any]:
+    """Go back together where all who went forward are here, else one by one."""
+    calls_in_order = sorted(range(len(calls)), key=lambda i: calls[i][2].tiles.start)
+    layers, dys, shares = zip(*(calls[i] for i in calls_in_order), strict=True)
+    walk, k = shares[0].walk, len(dys[0])
+    if len(calls) * k < len(walk.x):
+        return [_alone(layer, dy, share) for layer, dy, share in calls]
+    dx, sums = layers[0].backward_with(_stacked(layers, k), np.concatenate(dys), walk)
+    results: list[Any] = [None] * len(calls)
+    for i, layer, share in zip(calls_in_order, layers, shares, strict=True):
+        grads = layer.total({name: v[share.tiles] for name, v in sums.items()})
+        results[i] = (None if dx is None else dx[share.tiles], grads)
+    return results
+
+
+def _alone(layer: Recurrent, dy: Array, share: Any) -> Any:
+    params = {k: v[None] for k, v in layer.params.items()}
+    dx, sums = layer.backward_with(params, dy, share.walk.part(share.tiles))
+    return dx, layer.total(sums)
