@@ -5,6 +5,7 @@ each writes its own output, and what is summed is summed in the order of the pie
 """
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from .kernels.team import watch
 
 # About a millisecond: waking a thread that sleeps takes longer than small work.
 _LOOKS = 0 if numba.config.DISABLE_JIT else 1_000_000
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
 _busy = threading.Lock()  # held while the workers are at work
@@ -46,8 +48,20 @@ def set_threads(n: int | None = None) -> int:
     if n is not None and n < 1:
         raise ConfigError(f"trainer.threads={n} is not a number of threads: use 1 or more, or null")
     _n_threads = n or available_cores()
+    _keep_freed_memory()
     threadpool_limits(limits=1, user_api="blas")
     return _n_threads
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed arrays for the next batch, as far as it can be told to.
+
+    Fresh pages from the system would take as long as the work of a small network.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has these settings
+        libc = ctypes.CDLL(None)
+        for setting, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20)):
+            libc.mallopt(setting, size)
 
 
 def get_threads() -> int:

@@ -8,7 +8,14 @@ from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
-from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    models,
+    overload,
+    register_jitable,
+    register_model,
+)
 
 LANES = 16
 _FLAGS = ("contract",)
@@ -377,32 +384,51 @@ def sigmoid(x):
     raise NotImplementedError  # compiled below
 
 
-def _rational_tanh(x):
-    # The 13/6 rational function of Eigen's and XLA's float32 tanh, |x| clipped where it is 1 when
-    # its steps are fused multiply-adds. The terms are paired (Estrin): a recurrence waits for this
-    # chain of operations in every step.
-    x = _clip(x, 8.071078)
-    s = x * x
-    s2 = s * s
-    p0 = s * 6.37261928875436e-04 + 4.89352455891786e-03
-    p2 = s * 5.12229709037114e-08 + 1.48572235717979e-05
-    p4 = s * 2.00018790482477e-13 + -8.60467152213735e-11
-    q0 = s * 2.26843463243900e-03 + 4.89352518554385e-03
-    q2 = s * 1.19825839466702e-06 + 1.18534705686654e-04
-    p4 = s2 * -2.76076847742355e-16 + p4
-    p2 = s2 * p4 + p2
-    return x * (s2 * p2 + p0) / (s2 * q2 + q0)
+def _rational_tanh(scale: float) -> Any:
+    """Return the function ``scale * tanh(scale * x)``; scale is a power of 2, which costs no bit.
+
+    It is the 13/6 rational function of Eigen's and XLA's float32 tanh, |x| clipped where it is 1
+    when its steps are fused multiply-adds. The terms are paired (Estrin): a recurrence waits for
+    this chain of operations in every step.
+    """
+    s = scale * scale
+    a0, a1, a2 = 4.89352455891786e-03 * s, 6.37261928875436e-04 * s**2, 1.48572235717979e-05 * s**3
+    a3, a4 = 5.12229709037114e-08 * s**4, -8.60467152213735e-11 * s**5
+    a5, a6 = 2.00018790482477e-13 * s**6, -2.76076847742355e-16 * s**7
+    b0, b1 = 4.89352518554385e-03, 2.26843463243900e-03 * s
+    b2, b3 = 1.18534705686654e-04 * s**2, 1.19825839466702e-06 * s**3
+    bound = 8.071078 / scale
+
+    def function(x):
+        x = _clip(x, bound)
+        s = x * x
+        s2 = s * s
+        p0 = s * a1 + a0
+        p2 = s * a3 + a2
+        p4 = s * a5 + a4
+        q0 = s * b1 + b0
+        q2 = s * b3 + b2
+        p4 = s2 * a6 + p4
+        p2 = s2 * p4 + p2
+        return x * (s2 * p2 + p0) / (s2 * q2 + q0)
+
+    return function
 
 
 @overload(tanh)
 def _overload_tanh(x):
     if isinstance(x, LanesType) and x.dtype == types.float32:
-        return _rational_tanh
+        return _rational_tanh(1.0)
     if isinstance(x, LanesType):
         return lambda x: _map_tanh(x)
     return None
 
 
+_half_tanh = register_jitable(_rational_tanh(0.5))
+
+
 @overload(sigmoid)
 def _overload_sigmoid(x):
+    if isinstance(x, LanesType) and x.dtype == types.float32:
+        return lambda x: _half_tanh(x) + 0.5
     return lambda x: 0.5 * tanh(0.5 * x) + 0.5

@@ -6,7 +6,7 @@
 
 from ._jit import jit
 from ._lanes import load, sigmoid, store, tanh, zeros
-from .product import add_outer, add_product, add_sum, own, packed
+from .product import add_outer, add_product, add_sum, own, packed, packed_turned
 from .team import meet
 
 
@@ -65,8 +65,8 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, share):
     """
     T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
     first = T - dh.shape[1]
-    gates = packed(V[:, begin:end, : 2 * H].transpose(0, 2, 1))
-    candidate = packed(V[:, begin:end, 2 * H :].transpose(0, 2, 1))
+    gates = packed_turned(V[:, begin:end, : 2 * H])
+    candidate = packed_turned(V[:, begin:end, 2 * H :])
     dzr = a[:, :, : 2 * H]
     for t in range(T - 1, -1, -1):
         for i in range(a.shape[0]):

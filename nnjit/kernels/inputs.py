@@ -9,7 +9,7 @@ import numpy as np
 
 from ._jit import jit
 from ._lanes import HAS_PERMUTE, LANES, add_quads, load, lookup, store, transpose, zeros
-from .product import GRAIN, add_outer, add_product, add_sum, own, packed, set_product
+from .product import GRAIN, add_outer, add_product, add_sum, own, packed, packed_turned, set_product
 
 
 def table_of(U, b):
@@ -87,7 +87,7 @@ def project_signal(a, x, U, b):
 def project_signal_backward(da, U, dx):
     """Write the gradient of x that follows from ``da``; an empty dx is not asked for."""
     if dx.shape[2]:
-        turned = packed(U.transpose(0, 2, 1))
+        turned = packed_turned(U)
         for t in range(da.shape[1]):
             set_product(dx, t, 0, dx.shape[2], turned, da, t)
 

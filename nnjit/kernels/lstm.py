@@ -6,7 +6,7 @@
 
 from ._jit import jit
 from ._lanes import load, sigmoid, store, tanh
-from .product import add_outer, add_product, packed, set_product
+from .product import add_outer, add_product, packed, packed_turned, set_product
 from .team import meet
 
 
@@ -61,7 +61,7 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, share):
     """
     T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
     first = T - dh.shape[1]
-    turned = packed(V[:, begin:end].transpose(0, 2, 1))
+    turned = packed_turned(V[:, begin:end])
     for t in range(T - 1, -1, -1):
         for k in range(a.shape[0]):
             for j in range(begin, end):

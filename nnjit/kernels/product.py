@@ -20,10 +20,10 @@ GRAIN = 4 * SPAN
 @inlined
 def own(w, i):
     """Return which of the weights, one for all tiles or one for each, belong to tile i."""
-    return i if w.shape[0] > 1 else 0
+    return min(i, w.shape[0] - 1)  # no branch, of which the compiler would make two kernels
 
 
-@inlined
+@jit
 def packed(w):
     """Return weights (tiles or 1, K, M) as (tiles or 1, ceil(M / 8), K, 8).
 
@@ -39,6 +39,18 @@ def packed(w):
     return out
 
 
+@jit
+def packed_turned(w):
+    """Return weights (tiles or 1, M, K) `packed`; to compile a transpose would take long."""
+    R, M, K = w.shape
+    out = np.zeros((R, (M + 7) // 8, K, 8), w.dtype)
+    for r in range(R):
+        for m in range(M):
+            for k in range(K):
+                out[r, m // 8, k, m % 8] = w[r, m, k]
+    return out
+
+
 @inlined
 def at_packed(w, r, k, m):
     """Return the weight of input k and row m from what `packed` returned."""
@@ -49,6 +61,12 @@ def at_packed(w, r, k, m):
 def at_strided(w, r, k, m):
     """Return the weight of input k and row m."""
     return w[r, k, m]
+
+
+@inlined
+def at_turned(w, r, k, m):
+    """Return the weight of input k and row m where rows come first."""
+    return w[r, m, k]
 
 
 @inlined

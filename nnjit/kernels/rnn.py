@@ -2,7 +2,7 @@
 
 from ._jit import jit
 from ._lanes import load, store, tanh
-from .product import add_outer, add_product, packed, set_product
+from .product import add_outer, add_product, packed, packed_turned, set_product
 from .team import meet
 
 
@@ -47,7 +47,7 @@ def rnn_backward(a, V, h, dh, carry, share):
     """
     T, begin, end = a.shape[1], share.begin, share.end
     first = T - dh.shape[1]
-    turned = packed(V[:, begin:end].transpose(0, 2, 1))
+    turned = packed_turned(V[:, begin:end])
     for t in range(T - 1, -1, -1):
         for i in range(a.shape[0]):
             for j in range(begin, end):

@@ -51,22 +51,28 @@ def leave(share: Share) -> None:
 @inlined
 def meet(share):
     """Wait until all members are here; what they wrote before can be read afterwards."""
-    meetings, n = share.meetings, share.meetings.shape[0]
-    if n > 1:
-        here = meetings[share.rank, 0] + 1
-        arrive(meetings, share.rank, here)
-        for other in range(n):
-            looks = 0
-            while not arrived(meetings, other, here):
-                looks += 1
-                if looks % _PATIENCE == 0:
-                    relax()
+    if share.meetings.shape[0] > 1:
+        wait(share)
 
 
 @jit
 def wait(share):
-    """Call `meet` from outside a kernel."""
-    meet(share)
+    """Do what `meet` does, for a team of several."""
+    meetings = share.meetings
+    here = meetings[share.rank, 0] + 1
+    arrive(meetings, share.rank, here)
+    for other in range(meetings.shape[0]):
+        looks = 0
+        while not arrived(meetings, other, here):
+            looks += 1
+            if looks % _PATIENCE == 0:
+                relax()
+
+
+def join(share: Share) -> None:
+    """Do what `meet` does, between two kernels."""
+    if len(share.meetings) > 1:
+        wait(share)
 
 
 @jit

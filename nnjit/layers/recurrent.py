@@ -13,7 +13,7 @@ from ..errors import ConfigError, ShapeError
 from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.product import GRAIN
-from ..kernels.team import Share, leave, part, shares, wait
+from ..kernels.team import Share, join, leave, part, shares
 from ..threads import for_each, free_threads, together
 from .base import Array, Gradients, Layer
 from .bptt import Bptt
@@ -182,7 +182,7 @@ class Recurrent(Layer):
                 begin, end = pieces[p]
                 piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
                 if not kept:
-                    wait(share)  # the others may still read the piece before
+                    join(share)  # the others may still read the piece before
                     for name, states in starts.items():
                         piece[name][:, 0, units] = states[p, group, units]
                     self._run_forward(params, project, x[group, begin:end], piece, group, share)
@@ -242,7 +242,7 @@ class Recurrent(Layer):
     ) -> None:
         steps = part(x.shape[1], share)
         project(piece["a"][:, steps], x[:, steps], group)
-        wait(share)
+        join(share)
         weights = self._weights(params, group)
         self.cell.forward(piece["a"], *weights, *self._cell_arrays(piece), share)
 
