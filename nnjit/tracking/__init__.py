@@ -1,6 +1,7 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
 from . import query, views
+from .address import without_passwords
 from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport
@@ -22,4 +23,5 @@ __all__ = [
     "query",
     "store_uri",
     "views",
+    "without_passwords",
 ]

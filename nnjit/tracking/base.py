@@ -33,6 +33,9 @@ class Tracker(Callback, ABC):
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Open the record."""
 
+    def tag(self, key: str, value: str) -> None:
+        """Add a tag to the record of a run that has started."""
+
     @abstractmethod
     def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
         """Add results, figures and the model, and close; return lines that tell a person where."""

@@ -19,6 +19,7 @@ from ..environment import environment
 from ..errors import TrackingError
 from ..history import History
 from ..persistence import weights_digest
+from .address import is_server, without_passwords
 from .base import RunInfo, Tracker
 from .parent import VARIABLE, MlflowParent
 from .store import open_store, store_uri
@@ -42,13 +43,21 @@ class MlflowTracker(Tracker):
         Address of another tracking server or database.
     experiment
         Name of MLflow's experiment; made where it does not exist.
+    artifacts
+        Folder or address (``s3://...``) of the artifacts of a new experiment in a database; None
+        is a folder under ``root``. A tracking server decides for itself.
     """
 
     def __init__(
-        self, root: str = "runs", uri: str | None = None, experiment: str = "nnjit"
+        self,
+        root: str = "runs",
+        uri: str | None = None,
+        experiment: str = "nnjit",
+        artifacts: str | None = None,
     ) -> None:
         self.root, self.experiment = Path(root).resolve(), experiment
         self.uri = uri or store_uri(self.root)
+        self.artifacts = artifacts
         self.run_id = ""
         self._pending: list[Any] = []
         self._flushed = 0.0
@@ -84,6 +93,10 @@ class MlflowTracker(Tracker):
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
+    def tag(self, key: str, value: str) -> None:
+        """Set a tag."""
+        self._client.set_tag(self.run_id, key, value)
+
     def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
         """Log summary figures, plots and the model; return how to see and use them."""
         from mlflow.entities import Metric
@@ -113,7 +126,8 @@ class MlflowTracker(Tracker):
         self._client.set_tag(self.run_id, "nnjit.failure", reason)
         status = "KILLED" if interrupted else "FAILED"
         self._client.set_terminated(self.run_id, status)
-        return [f"run      {self.run_id} is on record as {status} in {self.uri}"]
+        where = without_passwords(self.uri)
+        return [f"run      {self.run_id} is on record as {status} in {where}"]
 
     def parent(self) -> MlflowParent:
         """Return the record of a sweep in the same store."""
@@ -125,18 +139,24 @@ class MlflowTracker(Tracker):
 
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
-            local = self.uri == store_uri(self.root)
-            location = (self.root / "artifacts").as_uri() if local else None
             try:
-                return str(client.create_experiment(self.experiment, location))
+                return str(client.create_experiment(self.experiment, self._location()))
             except MlflowException:  # another process was faster
                 found = client.get_experiment_by_name(self.experiment)
         if found is None or found.lifecycle_stage != "active":
             raise TrackingError(
-                f"tracking.experiment={self.experiment} was deleted in {self.uri}: "
+                f"tracking.experiment={self.experiment} was deleted in "
+                f"{without_passwords(self.uri)}: "
                 "restore it, or choose another name"
             )
         return str(found.experiment_id)
+
+    def _location(self) -> str | None:
+        """Return where the artifacts of a new experiment go; None where the server knows."""
+        if is_server(self.uri):
+            return None
+        place = self.artifacts or str(self.root / "artifacts")
+        return place if "://" in place else Path(place).resolve().as_uri()
 
     def _flush(self) -> None:
         for i in range(0, len(self._pending), 1000):
@@ -200,15 +220,15 @@ class MlflowTracker(Tracker):
 
     def where(self, kind: str, experiment: str, run_id: str) -> list[str]:
         """Return lines that tell where a run is, and how to open it."""
-        look = f"python -m nnjit.ui run={run_id}{self._place()}"
-        if self.uri.startswith(("http://", "https://")):
-            look = run_page(self.uri.rstrip("/"), experiment, run_id)
-        return [f"{kind:8} {run_id} in {self.uri}", f"open     {look}"]
+        look, shown = f"python -m nnjit.ui run={run_id}{self._place()}", without_passwords(self.uri)
+        if is_server(self.uri):
+            look = run_page(shown.rstrip("/"), experiment, run_id)
+        return [f"{kind:8} {run_id} in {shown}", f"open     {look}"]
 
     def _place(self) -> str:
         """Return the options that lead another command to this store."""
         if self.uri != store_uri(self.root):
-            return f" uri={shlex.quote(self.uri)}"
+            return f" uri={shlex.quote(without_passwords(self.uri))}"
         here = self.root == Path("runs").resolve()
         return "" if here else f" root={shlex.quote(str(self.root))}"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ..errors import TrackingError
 from ..records import FAILED, KILLED, RUNNING, JobRecord
+from .address import without_passwords
 from .store import open_store
 from .summary import metric_key
 
@@ -97,10 +98,17 @@ class MlflowParent(Parent):
 
     def resume(self, run_id: str, finished: Container[int]) -> None:
         """Open the run again; runs of jobs that run again are kept under another kind."""
-        _, self._client = open_store(self._tracker.uri)
-        self._experiment = self._client.get_run(run_id).info.experiment_id
+        mlflow, self._client = open_store(self._tracker.uri)
+        try:
+            self._experiment = self._client.get_run(run_id).info.experiment_id
+            self._client.update_run(run_id, status=RUNNING)
+        except mlflow.exceptions.MlflowException:
+            store = without_passwords(self._tracker.uri)
+            raise TrackingError(
+                f"the sweep {run_id} is not, or no more, in {store}: restore it, or start a new "
+                "one (a search: hydra.sweeper.study=NAME)"
+            ) from None
         self.run_id = run_id
-        self._client.update_run(run_id, status=RUNNING)
         for child in self._children():
             number = child.data.tags.get(JOB_TAG, "")
             if number.isdigit() and int(number) not in finished:
@@ -116,6 +124,7 @@ class MlflowParent(Parent):
         TrackingError
             Where there is no such sweep.
         """
+        store = without_passwords(self._tracker.uri)
         mlflow, client = open_store(self._tracker.uri)
         if run == "latest":
             experiments = [e.experiment_id for e in client.search_experiments()]
@@ -124,16 +133,15 @@ class MlflowParent(Parent):
             found = client.search_runs(experiments, query, order_by=order, max_results=1)
             if not found:
                 raise TrackingError(
-                    f"resume=latest: no sweep in {self._tracker.uri} was interrupted or has a job "
-                    "that failed"
+                    f"resume=latest: no sweep in {store} was interrupted or has a job that failed"
                 )
             return Path(found[0].data.tags["nnjit.folder"])
         try:
             tags = client.get_run(run).data.tags
         except mlflow.exceptions.MlflowException:
             raise TrackingError(
-                f"resume={run} does not exist in {self._tracker.uri}: resume=latest takes the "
-                "newest sweep that did not finish"
+                f"resume={run} does not exist in {store}: resume=latest takes the newest sweep "
+                "that did not finish"
             ) from None
         if tags.get("nnjit.kind") != "sweep":
             raise TrackingError(f"resume={run} is no sweep: leave -m out to resume a single run")

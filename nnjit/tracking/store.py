@@ -1,11 +1,11 @@
 """Opening an MLflow store, and finding runs in it."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrackingError
+from .address import opening, without_passwords
 
 
 def store_uri(root: Path) -> str:
@@ -34,7 +34,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are raised as well
     try:
         mlflow.set_tracking_uri(uri)
-        with _alone(uri):  # two processes that migrate a new store at once break it for good
+        with opening(uri):
             client = mlflow.MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
@@ -42,19 +42,11 @@ def open_store(uri: str) -> tuple[Any, Any]:
     return mlflow, client
 
 
-def _alone(uri: str) -> Any:
-    """Return a context in which no other process opens the same SQLite file."""
-    if not uri.startswith("sqlite:///"):
-        return contextlib.nullcontext()
-    from filelock import FileLock
-
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
-
-
 def _store_problem(uri: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
+    uri = without_passwords(uri)
+    text = without_passwords(" ".join(str(getattr(error, "orig", None) or error).split()))
+    if isinstance(error, ModuleNotFoundError):
+        return f"the store {uri} needs {error.name}: pip install 'nnjit[server]'"
     if "out-of-date" in text or "Can't locate revision" in text:
         return (
             f"the store {uri} was written by another version of MLflow: install that version, or "

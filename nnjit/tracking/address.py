@@ -1,0 +1,86 @@
+"""Addresses of stores: how one is opened in seconds or not at all, and what of it may be shown."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_PATIENCE = 5  # seconds, for the first word of a server or a database
+_LOCK = 0x6E6E6A6974  # any number, the same in all processes
+_PASSWORDS = (
+    (re.compile(r"(://[^\s/:@]*):\S*@"), r"\1:***@"),
+    (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"),
+)
+
+
+def without_passwords(value: Any) -> Any:
+    """Return a text, or a list or dict with texts, with ``***`` for passwords in addresses."""
+    if isinstance(value, dict):
+        return {key: without_passwords(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_passwords(entry) for entry in value]
+    if isinstance(value, str):
+        for pattern, shown in _PASSWORDS:
+            value = pattern.sub(shown, value)
+    return value
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether the address is that of a tracking server, which keeps the artifacts too."""
+    return uri.startswith(("http://", "https://"))
+
+
+@contextlib.contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Hold off other processes that open the same store, and give up soon where none answers.
+
+    Two processes that migrate a new store at once break it for good. MLflow itself tries for
+    minutes, which is right in the middle of a run and wrong for a slip in an address.
+    """
+    if is_server(uri):
+        context: Any = _few_retries()
+    elif uri.startswith("sqlite:///"):
+        from filelock import FileLock
+
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        context = FileLock(path.with_name(f".{path.name}.lock"))
+    elif uri.startswith(("postgresql", "mysql")):
+        context = _database(uri)
+    else:
+        context = contextlib.nullcontext()
+    with context:
+        yield
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Let requests to a server fail soon, unless the user's own settings say otherwise."""
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PATIENCE),
+    }
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def _database(uri: str) -> Iterator[None]:
+    """Connect once, which tells at once what is wrong, and hold PostgreSQL's lock meanwhile."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(
+        uri, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": _PATIENCE}
+    )
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            lock = sqlalchemy.text("SELECT pg_advisory_lock(:key)")
+            connection.execute(lock, {"key": _LOCK})
+        yield
