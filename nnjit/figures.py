@@ -1,6 +1,7 @@
 """Figures of a run and of a sweep. Each function returns a figure that no window knows of."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -138,4 +139,45 @@ def variants(found: Sequence[Variant]) -> Figure:
         "dotted: always answering the largest class",
         fontsize=8,
     )
+    return figure
+
+
+def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) -> Figure:
+    """Draw the trials of an Optuna study in their order, and what their parameters matter."""
+    height = max(4.0, 1.6 + 0.4 * len(importance))
+    figure = Figure(figsize=(11, height), layout="constrained")
+    history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
+    done = [t for t in trials if t.state.name == "COMPLETE"]
+    pruned = [t for t in trials if t.state.name == "PRUNED" and t.value is not None]
+    failed = [t.number for t in trials if t.state.name == "FAIL"]
+    best = np.minimum if monitor.endswith("/loss") else np.maximum
+    values = [t.value for t in done]
+    history.plot([t.number for t in done], values, "o", color=_COLOURS["train"], label="complete")
+    history.plot(
+        [t.number for t in pruned],
+        [t.value for t in pruned],
+        "x",
+        color="0.5",
+        label="pruned, last value",
+    )
+    so_far = [*best.accumulate(values), best.reduce(values)]
+    history.step(
+        [*(t.number for t in done), len(trials) - 1],
+        so_far,
+        where="post",
+        color=_COLOURS["val"],
+        label="best so far",
+    )
+    for number in failed:
+        label = "failed" if number == failed[0] else None
+        history.axvline(number, color="#c44e52", alpha=0.4, label=label)
+    history.set(title=f"{monitor} of {len(trials)} trials", xlabel="trial")
+    history.xaxis.get_major_locator().set_params(integer=True)
+    history.legend(fontsize=8)
+    names = list(importance)
+    shares.barh(range(len(names)), [importance[name] for name in names], color=_COLOURS["test"])
+    shares.set_yticks(range(len(names)), names, fontsize=8)
+    shares.invert_yaxis()
+    title = "share in the spread of the trials" if names else "too few trials to tell importance"
+    shares.set(title=title, xlim=(0, 1))
     return figure

@@ -17,6 +17,7 @@ from . import composition, terminal, variants
 from .cli import WARNING, explain, one_line_warnings
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
 from .terminal import ProgressDisplay
+from .tracking import without_passwords
 
 _OUTPUT = "output.txt"
 
@@ -29,11 +30,12 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     """
     hydra = HydraConfig.get()
     folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
+    overrides = without_passwords(list(hydra.overrides.task))
     model = f"model={hydra.runtime.choices.get('model')}"
     record = JobRecord.read(folder, hydra.job.num)
     if record is not None and record.status == FINISHED:  # before the sweep was resumed
         return _score(record)
-    record = JobRecord(hydra.job.num, list(hydra.overrides.task), model, pid=os.getpid())
+    record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
     name = title(Plan.read(folder), record)
     alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
     live = Console(file=sys.stdout, highlight=False) if alone else None
@@ -74,13 +76,20 @@ def _score(record: JobRecord) -> float:
     return nan if record.score is None else record.score
 
 
+def print_ended(folder: Path, number: int) -> None:
+    """Print how a job ended whose own words are not heard here."""
+    record = JobRecord.read(folder, number)
+    if record is not None:
+        print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+
+
 def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
     """Take note that the process of a job has gone, and say so."""
     record = JobRecord.read(folder, number) or JobRecord(number, overrides)
     if record.status == RUNNING:
         record.status, record.reason = FAILED, reason
         record.write(folder)
-        print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+        print_ended(folder, number)
 
 
 def _reason(error: Exception, output: Path) -> str:
@@ -100,7 +109,8 @@ def _printing_to(file: Any) -> Iterator[None]:
 
 def varied(hydra: Any) -> list[str]:
     """Return the overrides that set a job apart in its sweep, given Hydra's own configuration."""
-    return variants.chosen(list(hydra.overrides.task), Plan.read(Path(hydra.sweep.dir)).varied)
+    overrides = without_passwords(list(hydra.overrides.task))
+    return variants.chosen(overrides, Plan.read(Path(hydra.sweep.dir)).varied)
 
 
 def title(plan: Plan, record: JobRecord) -> str:

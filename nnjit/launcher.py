@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, final
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -27,16 +24,8 @@ from omegaconf import open_dict
 from . import jobs, threads
 from .errors import ConfigError
 
-_MODULE = "hydra_plugins.nnjit_joblib"  # Hydra takes plugins from its own name space alone
 _busy = threading.Lock()  # in a worker, while it runs a job
 _GRACE = 20.0  # seconds in which an interrupted job may close its record
-
-
-def register() -> None:
-    """Make the launcher known to Hydra, instead of another of the same name."""
-    Plugins.instance().class_name_to_class[f"{_MODULE}.JoblibLauncher"] = JoblibLauncher
-    sys.modules[_MODULE] = sys.modules[__name__]
-    ConfigStore.instance().repo["hydra"]["launcher"].pop("joblib.yaml", None)
 
 
 @final
@@ -126,7 +115,7 @@ class _Worker:
             cores = {f"{library}_NUM_THREADS": str(self._share) for library in ("OMP", "NUMBA")}
             self._pool = ProcessPoolExecutor(1, initializer=_begin, env=cores)
         try:
-            return self._pool.submit(_job, *job).result()
+            return self._pool.submit(one_job, *job).result()
         except BrokenProcessPool as error:
             self.close()
             return self._lost(error, *job[-2:])
@@ -173,7 +162,7 @@ def _watch(parent: int) -> None:
     os._exit(1)  # loky would wait for the next job
 
 
-def _job(
+def one_job(
     context: Any,
     config: Any,
     task: Callable[..., Any],

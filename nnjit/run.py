@@ -14,19 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from . import composition, jobs, launcher, sweep, terminal
+from . import composition, jobs, plugins, search, sweep, terminal
 from .cli import one_line_errors, one_line_warnings, quoted
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
 from .tracking.summary import summarise
 
-_TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment")
+_TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
 
 
 def main() -> None:
     """Run the command line; see ``python -m nnjit.run --help``."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in one line
-    launcher.register()
+    plugins.register()
     compose = hydra.main(
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
@@ -55,13 +55,17 @@ def run(cfg: DictConfig, display: terminal.ProgressDisplay) -> Outcome:
     cfg.n_classes = len(data.classes)
     model = composition.build(cfg, "model", cfg.trusted)
     trainer.prepare(model, data)
-    info = _describe(cfg, model, data)
+    trial = search.trial_of(HydraConfig.get(), cfg)
+    info = _describe(cfg, model, data, trial)
     out.print(data.describe(), model.summary(), sep="\n\n", end="\n\n")
 
     try:
         tracker.start(info, data)
-        history = trainer.fit(model, data, [display, tracker])
+        history = trainer.fit(model, data, [display, tracker, *([trial] if trial else [])])
         display.close()
+        if trial and trial.pruned is not None:
+            tracker.tag("nnjit.pruned", str(trial.pruned))
+            out.print(f"pruned   after epoch {trial.pruned}: worse than the median of its study")
         out.print(terminal.epoch_table(history, info.name, out.width))
         out.print(_verdict(history, data))
         for line in tracker.finish(history, data, _classifier(model, data)):
@@ -83,29 +87,32 @@ def _classifier(model: Any, data: Any) -> Any:
     return Classifier.of(model, data)
 
 
-def _describe(cfg: DictConfig, model: Any, data: Any) -> Any:
+def _describe(cfg: DictConfig, model: Any, data: Any, trial: search.Trial | None) -> Any:
     """Return what the record says of this run: name, recipe, tags."""
-    from .tracking import RunInfo
+    from .tracking import RunInfo, without_passwords
     from .tracking.parent import JOB_TAG
 
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
-    telling = jobs.varied(job) if job.mode is RunMode.MULTIRUN else job.overrides.task
-    overrides = [o for o in telling if not o.startswith(("name=", "experiment="))]
-    overrides = [f"seed={cfg.seed}" if o == "seed=null" else o for o in overrides]
-    name = " ".join([str(cfg.name)] * bool(cfg.name) + overrides) or choices["model"]
+    overrides = without_passwords(list(job.overrides.task))
+    telling = jobs.varied(job) if job.mode is RunMode.MULTIRUN else overrides
+    telling = [o for o in telling if not o.startswith(("name=", "experiment="))]
+    telling = [f"seed={cfg.seed}" if o == "seed=null" else o for o in telling]
+    telling = ([f"trial {trial.number}"] if trial else []) + telling
+    name = " ".join([str(cfg.name)] * bool(cfg.name) + telling) or choices["model"]
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
     tags["nnjit.dataset_digest"] = data.digest
     tags["nnjit.started_in"] = os.getcwd()  # the configuration may hold relative paths
+    tags |= trial.tags if trial else {}
     if job.mode is RunMode.MULTIRUN:
         tags[JOB_TAG] = str(job.job.num)
-    parts = (_recipe(job.overrides.task, cfg.seed), model.summary(), data.describe())
+    parts = (_recipe(overrides, cfg.seed), model.summary(), data.describe())
     description = "\n\n".join(f"```\n{part}\n```" for part in parts)
     return RunInfo(
         name,
-        composition.plain(cfg),
-        list(job.overrides.task),
+        without_passwords(composition.plain(cfg)),
+        overrides,
         tags,
         description,
         Path(job.runtime.output_dir),

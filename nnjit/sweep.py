@@ -20,12 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from . import composition, terminal, variants
+from . import composition, search, terminal, variants
 from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
-from .tracking import Parent, SweepInfo, SweepReport
+from .tracking import Parent, SweepInfo, SweepReport, without_passwords
 from .tracking.parent import VARIABLE
 
 _PLAN = "sweep.json"
@@ -56,6 +56,9 @@ class Sweep:
 
     def __init__(self, folder: Path, plan: Plan, parent: Parent) -> None:
         self.folder, self.plan, self.parent = folder, plan, parent
+        self.notes: list[str] = []
+        self.values: dict[str, float] = {}
+        self.files: list[Path] = []
 
     @classmethod
     def open(cls, config: DictConfig) -> "Sweep":
@@ -72,15 +75,18 @@ class Sweep:
         composed = [loader.load_sweep_config(config, job) for job in jobs or []] or [config]
         parent = composition.build(composed[0], "tracking", config.trusted).parent()
         swept = [o for o in _parsed(overrides) if o.is_sweep_override()]
-        varied = [o.get_key_element().lstrip("+~") for o in swept] if jobs else None
+        varied = [o.get_key_element().lstrip("+~") for o in swept]
+        varied += list(config.hydra.sweeper.get("params") or {})
         total = len(jobs) if jobs else OmegaConf.select(config, "hydra.sweeper.n_trials")
-        folder = Path(config.hydra.sweep.dir).resolve()
-        sweep = cls(folder, Plan(os.getcwd(), sys.argv[1:], overrides, varied, total, jobs), parent)
-        sweep._start()
+        given = without_passwords([sys.argv[1:], overrides, varied, total, jobs])
+        before = _resumed or search.earlier(config)
+        folder = before or Path(config.hydra.sweep.dir).resolve()
+        sweep = cls(folder, Plan(os.getcwd(), *given), parent)
+        sweep._start(new=before is None)
         _tell_jobs(config, sweep)
         return sweep
 
-    def _start(self) -> None:
+    def _start(self, new: bool) -> None:
         from .environment import environment
 
         self._lock = FileLock(self.folder / ".lock", timeout=0)
@@ -89,7 +95,7 @@ class Sweep:
             self._lock.acquire()
         except Timeout:
             raise ConfigError(f"the sweep in {self.folder} is still running") from None
-        if _resumed is None:
+        if new:
             info = SweepInfo(self._name(), self.plan.overrides, self._description([]), self.folder)
             self.parent.start(info, environment())
             replace(self.plan, parent=self.parent.run_id).write(self.folder)
@@ -103,22 +109,25 @@ class Sweep:
         before = Plan.read(self.folder)
         if _without_store(before.jobs) != _without_store(self.plan.jobs):
             raise ConfigError("the jobs of the sweep are not the same any more: start it again")
+        # A search has another trial for one that failed.
+        settled = (FINISHED,) if self.plan.jobs is not None else (FINISHED, FAILED)
         finished = set()
         for record in read_all(self.folder):
-            if record.status == FINISHED:
+            if record.status in settled:
                 finished.add(record.number)
             elif _alive(self.folder, record.number):
                 raise ConfigError(
                     f"{title(self.plan, record)} of the sweep is still running: wait, or end it"
                 )
-        if len(finished) == self.plan.total:
+        if self.plan.total is not None and len(finished) >= self.plan.total:
             raise ConfigError(f"the sweep in {self.folder} has finished: there is nothing to do")
         self.parent.resume(before.parent, finished)
+        replace(self.plan, parent=before.parent).write(self.folder)
 
     def _name(self) -> str:
         """Return the name that was given, or what is swept."""
         given = [o.partition("=")[2] for o in self.plan.overrides if o.startswith("name=")]
-        keys = {"model", "experiment", *(self.plan.varied or [])}
+        keys = {"model", "experiment", "search", *(self.plan.varied or [])}
         pairs = {o.partition("=")[0].lstrip("+~"): o for o in self.plan.overrides}
         telling = [o for key, o in pairs.items() if key in keys]
         return " ".join(given or telling or self.plan.overrides) or "sweep"
@@ -126,7 +135,8 @@ class Sweep:
     def close(self, interrupted: bool) -> int:
         """Print and record what the jobs came to; return the number that did not finish."""
         records = self._records(interrupted)
-        found = variants.group(records)
+        # The trials of a search are told by the search itself.
+        found = variants.group(records) if self.plan.jobs is not None else []
         unfinished = [r for r in records if r.status != FINISHED]
         status = KILLED if interrupted else FAILED if unfinished or not records else FINISHED
         lines = self.parent.finish(
@@ -134,8 +144,8 @@ class Sweep:
                 status,
                 records,
                 self._description(found),
-                variants.means(found),
-                self._files(found),
+                self.values or variants.means(found),
+                [*self._files(found), *self.files],
             )
         )
         self._print(found, unfinished, [*self._warnings(records), *lines])
@@ -157,7 +167,8 @@ class Sweep:
     def _description(self, found: Sequence[variants.Variant]) -> str:
         command = shlex.join(["python", "-m", "nnjit.run", *self.plan.arguments])
         table = f"\n\n{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
-        return f"```\n{command}\n```{table}"
+        notes = "\n```\n" + "\n".join(self.notes) + "\n```" if self.notes else ""
+        return f"```\n{command}\n```{notes}{table}"
 
     def _files(self, found: Sequence[variants.Variant]) -> list[Path]:
         """Write the tables and the figure of the sweep into its folder."""
@@ -191,13 +202,21 @@ class Sweep:
                 out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)
         if missing := sum(record.reason == _NOT_BEGUN for record in unfinished):
             out.print(f"{missing} of {self.plan.total} jobs did not begin")
-        for line in (*lines, f"files    {self.folder}"):
+        for line in (*self.notes, *lines, f"files    {self.folder}"):
             out.print(line, soft_wrap=True)
         if unfinished:
             where = [o for o in self.plan.overrides if o.startswith("tracking.")]
             what = f"resume={self.parent.run_id or self.folder}"
             command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *where])
             out.print(f"resume   {command}", soft_wrap=True)
+
+
+def note(lines: Sequence[str], values: dict[str, float], files: Sequence[Path]) -> None:
+    """Add lines, values and files to what the sweep under way says at its end."""
+    if _current is not None:
+        _current.notes += lines
+        _current.values |= values
+        _current.files += files
 
 
 @contextlib.contextmanager
