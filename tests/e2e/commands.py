@@ -36,8 +36,8 @@ def python(*arguments, cwd, **more):
     )
 
 
-def start(*arguments, cwd, **more):
-    """Start Python in a folder."""
+def start(*arguments, cwd, new_session=False, **more):
+    """Start Python in a folder; in a session of its own it can be killed with all its workers."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -45,6 +45,7 @@ def start(*arguments, cwd, **more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_session,
         # A child of a shell's background job would inherit that Ctrl-C is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
