@@ -102,7 +102,7 @@ class SubmititLauncher(_Launcher):
             executor.update_parameters(**self._options)
             threads = [self._options["cpus_per_task"]] * len(given)
             submitted = executor.map_array(_job, threads, *zip(*given, strict=True))
-        except (RuntimeError, TypeError, ValueError, NameError, OSError) as error:
+        except (AssertionError, NameError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"hydra.launcher: {first_line(error)}") from None
         lost = submitit.core.utils.UncompletedJobError
         waiting = {job.job_id: i for i, job in enumerate(submitted)}

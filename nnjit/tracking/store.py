@@ -46,7 +46,8 @@ def _store_problem(uri: str, error: Exception) -> str:
     uri = without_passwords(uri)
     text = without_passwords(" ".join(str(getattr(error, "orig", None) or error).split()))
     if isinstance(error, ModuleNotFoundError):
-        return f"the store {uri} needs {error.name}: pip install 'nnjit[server]'"
+        package = "'nnjit[server]'" if error.name == "psycopg" else error.name
+        return f"the store {uri} needs {error.name}: pip install {package}"
     if "out-of-date" in text or "Can't locate revision" in text:
         return (
             f"the store {uri} was written by another version of MLflow: install that version, or "
