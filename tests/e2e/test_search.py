@@ -180,9 +180,8 @@ def test_two_searches_in_one_study_are_refused(tmp_path):
         time.sleep(0.2)
     error = refused(python(*SEARCH, *options, cwd=tmp_path))
     assert "is still running" in error or "another process searches" in error
-    first.send_signal(signal.SIGINT)
+    first.kill()
     first.communicate(timeout=60)
-    assert first.returncode == 130
 
 
 def has_begun(folder):
