@@ -6,8 +6,9 @@ other's waits. Each model is trained by a thread of its own, as if it were alone
 same bits as alone; the threads meet where a recurrent layer is about to run.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
@@ -20,50 +21,49 @@ from .model import Sequential
 from .threads import as_worker, get_threads
 
 T = TypeVar("T")
+_here = threading.local()  # the company that this thread belongs to
+
+
+class Stage:
+    """What belongs to the process, and is each job's own while it is at work; nothing here."""
+
+    def get(self) -> Any:
+        """Return it as it is now."""
+
+    def put(self, held: Any) -> None:
+        """Make it again what `get` returned."""
 
 
 def train_together(
-    models: Sequence[Sequential], jobs: Sequence[Callable[[Callback], T]]
+    jobs: Sequence[Callable[[], T]], stage: Stage | None = None
 ) -> list[T | BaseException]:
-    """Call the jobs, each of which trains one of the models; return their results or errors.
+    """Call the jobs, a thread each, and return their results or errors.
 
-    Parameters
-    ----------
-    models
-        Built models of one architecture, one for each job.
-    jobs
-        Functions that call `Trainer.fit`. Each gets a callback that it must pass on to it: through
-        it, Ctrl-C reaches all of them.
+    Each job trains one model of the same architecture inside `meeting`; only there do the jobs run
+    at the same time, before and after it one by one.
 
     Raises
     ------
     KeyboardInterrupt
-        After all jobs have ended.
+        After all jobs have ended; Ctrl-C reaches every one of them.
     """
-    company = _Company(len(models))
+    company = _Company(len(jobs), stage or Stage())
     results: list[T | BaseException] = [KeyboardInterrupt()] * len(jobs)
 
     def run(i: int) -> None:
-        with as_worker(True):
+        _here.company = company
+        with as_worker(True), company.on_stage():
             try:
-                company.enter()
-                results[i] = jobs[i](_Interrupt(company))
+                results[i] = jobs[i]()
             except BaseException as error:
                 results[i] = error
             finally:
                 company.leave()
 
     threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(jobs))]
-    layers = [layer for model in models for layer in model.layers if isinstance(layer, Recurrent)]
-    for layer in layers:
-        layer.company = company
-    try:
-        for thread in threads:
-            thread.start()
-        _join(threads, company)
-    finally:
-        for layer in layers:
-            layer.company = None
+    for thread in threads:
+        thread.start()
+    _join(threads, company)
     if company.interrupted:
         raise KeyboardInterrupt
     return results
@@ -76,6 +76,27 @@ def _join(threads: Sequence[threading.Thread], company: "_Company") -> None:
     except KeyboardInterrupt:
         company.interrupted = True
         _join(threads, company)
+
+
+@contextlib.contextmanager
+def meeting(model: Sequential) -> Iterator[list[Callback]]:
+    """Let a model's recurrent layers meet those of the other jobs, where `train_together` runs any.
+
+    Yields callbacks that `Trainer.fit` needs for that.
+    """
+    company: _Company | None = getattr(_here, "company", None)
+    if company is None:
+        yield []
+        return
+    layers = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    for layer in layers:
+        layer.company = company
+    try:
+        with company.off_stage():
+            yield [_Interrupt(company)]
+    finally:
+        for layer in layers:
+            layer.company = None
 
 
 @final
@@ -106,22 +127,43 @@ class _Call:
 class _Company:
     """Where threads meet: when all are here, the last one does the work of all."""
 
-    def __init__(self, members: int) -> None:
+    def __init__(self, members: int, stage: Stage) -> None:
         self.interrupted = False
         self._members = members
         self._here: list[_Call] = []
         self._met = threading.Condition()
         self._cores = threading.Semaphore(get_threads())  # more at once would only get in the way
+        self._stage, self._before = stage, stage.get()
+        self._turn = threading.Lock()  # of the one job that is not training
 
-    def enter(self) -> None:
-        """Wait for a core."""
-        self._cores.acquire()
+    @contextlib.contextmanager
+    def on_stage(self) -> Iterator[None]:
+        """Wait for this job's turn, and leave to the next one what was there before."""
+        with self._turn:
+            try:
+                yield
+            finally:
+                self._stage.put(self._before)
+
+    @contextlib.contextmanager
+    def off_stage(self) -> Iterator[None]:
+        """Leave the stage to other jobs, and come back to it as it was left."""
+        mine = self._stage.get()
+        self._stage.put(self._before)
+        self._turn.release()
+        try:
+            with self._cores:
+                yield
+        finally:
+            self.leave()
+            self._turn.acquire()
+            self._stage.put(mine)
 
     def leave(self) -> None:
         """Do not wait for this thread any more."""
-        self._cores.release()
         with self._met:
-            self._members -= 1
+            self._members -= not getattr(_here, "left", False)
+            _here.left = True
             self._work_if_all_are_here()
 
     def forward(self, layer: Recurrent, x: Array, training: bool) -> tuple[Array, Any]:

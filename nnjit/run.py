@@ -14,10 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from . import composition, jobs, plugins, search, sweep, terminal
+from . import composition, jobs, one_pass, plugins, search, sweep, terminal
 from .cli import one_line_errors, one_line_warnings, quoted
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
+from .replicas import meeting
 from .tracking.summary import summarise
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
@@ -31,7 +32,7 @@ def main() -> None:
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
     with one_line_errors():
-        sys.argv[1:] = sweep.resumed(quoted(sys.argv[1:]))
+        sys.argv[1:] = sweep.resumed(quoted(one_pass.expanded(sys.argv[1:])))
         with sweep.closing():
             compose(job)()
 
@@ -61,7 +62,10 @@ def run(cfg: DictConfig, display: terminal.ProgressDisplay) -> Outcome:
 
     try:
         tracker.start(info, data)
-        history = trainer.fit(model, data, [display, tracker, *([trial] if trial else [])])
+        with meeting(model) as more:
+            history = trainer.fit(
+                model, data, [display, tracker, *([trial] if trial else []), *more]
+            )
         display.close()
         if trial and trial.pruned is not None:
             tracker.tag("nnjit.pruned", str(trial.pruned))

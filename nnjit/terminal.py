@@ -1,5 +1,6 @@
 """What a person sees while a model trains, and the table at the end."""
 
+import sys
 import time
 from typing import final
 
@@ -21,8 +22,8 @@ _PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
 
 def console() -> Console:
     """Return the console of standard output; wide and without colours where it is no terminal."""
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(file=sys.stdout, highlight=False, soft_wrap=False, width=width)
 
 
 @final

@@ -26,6 +26,7 @@ _HEADER = (
     "baseline",
 )
 _LEVEL = 0.95
+_SEEDS = ("seed", "trainer.seed")  # what jobs of one variant differ in
 
 
 @final
@@ -105,7 +106,7 @@ def chosen(overrides: Sequence[str], varied: Sequence[str] | None) -> list[str]:
 
 def group(records: Sequence[JobRecord]) -> list[Variant]:
     """Return the variants among the finished jobs, best first by what they monitored."""
-    varied = [key for key in _varied(records) if key != "seed"]
+    varied = [key for key in _varied(records) if key not in _SEEDS]
     found: dict[str, Variant] = {}
     for record in records:
         if record.status == FINISHED:
@@ -182,14 +183,14 @@ def markdown(variants: Sequence[Variant]) -> str:
 
 
 def means(variants: Sequence[Variant]) -> dict[str, float]:
-    """Return mean and spread of the values in the table, as ``variant/val_accuracy_mean``."""
+    """Return mean, spread and interval of what the table shows, as ``variant/val_accuracy_mean``."""
     found: dict[str, float] = {}
     for variant in variants:
         for key in (f"{name}_{metric}" for name in variant.sets for metric in _METRICS):
             e = variant.estimate(f"final/{key}")
             found[f"{variant.name}/{key}_mean"] = e.mean
             if e.n > 1:
-                found[f"{variant.name}/{key}_sd"] = e.sd
+                found |= {f"{variant.name}/{key}_{p}": getattr(e, p) for p in ("sd", "low", "high")}
     return found
 
 

@@ -87,7 +87,8 @@ def test_logits_and_gradients_equal_torch(cell, kind, rng):
     }
     for group, leaves in zip(model.params, (rnn, first, head), strict=True):
         for name, gradient in grads[group].items():
-            np.testing.assert_allclose(as_array(gradient), leaves[name].grad, rtol=1e-10, atol=1e-10)
+            expected = leaves[name].grad
+            np.testing.assert_allclose(as_array(gradient), expected, rtol=1e-10, atol=1e-10)
 
 
 @both_inputs

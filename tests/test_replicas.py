@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nnjit import SGD, Adam, Sequential, Trainer
 from nnjit.callbacks import Callback
 from nnjit.errors import DivergedError
 from nnjit.layers import GRU, LSTM, RNN, Bptt, Dense, Dropout, Flatten
-from nnjit.replicas import train_together
+from nnjit.replicas import Stage, meeting, train_together
 
 STACKS = {
     "gru": lambda: [GRU(3, return_sequences=True), Flatten(), Dropout(0.3)],
@@ -30,12 +31,16 @@ def made(stack, seed, rate=0.1, optimizer=SGD, epochs=3, **options):
 
 def train(stack, seeds, data, callbacks=(), **options):
     pairs = [made(stack, seed, **options) for seed in seeds]
-    for trainer, model in pairs:
+    return [model for _, model in pairs], together(pairs, data, callbacks)
+
+
+def together(pairs, data, callbacks=()):
+    def job(trainer, model):
         trainer.prepare(model, data)
-    jobs = [
-        lambda stop, pair=pair: pair[0].fit(pair[1], data, [*callbacks, stop]) for pair in pairs
-    ]
-    return [model for _, model in pairs], train_together([model for _, model in pairs], jobs)
+        with meeting(model) as more:
+            return trainer.fit(model, data, [*callbacks, *more])
+
+    return train_together([partial(job, *pair) for pair in pairs])
 
 
 def assert_same(history, model, expected, expected_model):
@@ -70,10 +75,7 @@ def test_with_checkpoints_or_truncated(bptt):
 def test_a_replica_that_fails_or_stops_early_leaves_the_others():
     data = toy.data()
     pairs = [made("gru", 1), made("gru", 2, rate=3e38), made("gru", 3, patience=1), made("gru", 4)]
-    for trainer, model in pairs:
-        trainer.prepare(model, data)
-    jobs = [lambda stop, pair=pair: pair[0].fit(pair[1], data, [stop]) for pair in pairs]
-    results = train_together([model for _, model in pairs], jobs)
+    results = together(pairs, data)
     assert isinstance(results[1], DivergedError)
     for i in (0, 2, 3):
         trainer, alone = made("gru", i + 1, patience=1 if i == 2 else None)
@@ -114,3 +116,31 @@ def test_layers_meet(monkeypatch):
     )
     train("gru", range(6), toy.data(), epochs=1)
     assert set(tiles) >= {6}
+
+
+def test_one_job_at_a_time_has_the_stage():
+    class Light(Stage):
+        on = None
+
+        def get(self):
+            return self.on
+
+        def put(self, held):
+            self.on = held
+
+    stage, seen = Light(), []
+
+    def job(i):
+        trainer, model = made("gru", i)
+        stage.on = i
+        time.sleep(0.01)
+        trainer.prepare(model, toy.data())
+        with meeting(model) as more:
+            seen.append(stage.on)
+            trainer.fit(model, toy.data(), more)
+        time.sleep(0.01)
+        return stage.on
+
+    assert train_together([partial(job, i) for i in range(5)], stage) == list(range(5))
+    assert set(seen) == {None}
+    assert stage.on is None

@@ -1,0 +1,130 @@
+"""Jobs of a sweep that differ in seed or learning rate alone, trained in one pass.
+
+``trainer.replicas=R`` asks for R of them: it is short for a sweep over ``trainer.seed`` with this
+launcher. The data set, which has a seed of its own, is the same for all.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from omegaconf import open_dict
+
+from .errors import ConfigError
+from .replicas import Stage, train_together
+
+_FREE = ("trainer.seed", "optimizer.learning_rate")  # what jobs of one pass may differ in
+_ASKED = "trainer.replicas="
+_SEED = 1  # of conf/config.yaml
+
+
+def expanded(arguments: Sequence[str]) -> list[str]:
+    """Return the command line with ``trainer.replicas=R`` spelt out.
+
+    Raises
+    ------
+    ConfigError
+        Where R is no number, or the seed to count from is not one number.
+    """
+    asked = [a for a in arguments if a.startswith(_ASKED)]
+    if not asked:
+        return list(arguments)
+    number = asked[-1].removeprefix(_ASKED)
+    if not number.isdigit() or int(number) < 1:
+        raise ConfigError(f"{asked[-1]}: use 1 or more, the number of models to train in one pass")
+    rest = [a for a in arguments if not a.startswith(_ASKED)]
+    if int(number) == 1:
+        return rest
+    if launcher := [a for a in rest if a.startswith("hydra/launcher=")]:
+        raise ConfigError(
+            f"{asked[-1]} has a launcher of its own: leave {launcher[0]} out, or give "
+            "trainer.seed=1,2,... instead"
+        )
+    first = _first_seed(rest)
+    seeds = ",".join(str(first + i) for i in range(int(number)))
+    rest = [a for a in rest if a not in ("-m", "--multirun") and not a.startswith("trainer.seed=")]
+    return ["-m", *rest, f"trainer.seed={seeds}", "hydra/launcher=one_pass"]
+
+
+def _first_seed(arguments: Sequence[str]) -> int:
+    for key in ("trainer.seed=", "seed="):
+        given = [a.removeprefix(key) for a in arguments if a.startswith(key)]
+        if given and not given[-1].isdigit():
+            raise ConfigError(f"{key}{given[-1]}: {_ASKED}R counts on from one seed, such as 1")
+        if given:
+            return int(given[-1])
+    return _SEED
+
+
+@final
+class OnePassLauncher(Launcher):
+    """Runs jobs that differ in seed and learning rate alone together, ``at_once`` at most.
+
+    Raises
+    ------
+    ConfigError
+        Where that is no number of jobs.
+    """
+
+    def __init__(self, at_once: int = 16) -> None:
+        if not isinstance(at_once, int) or at_once < 1:
+            raise ConfigError(f"hydra.launcher.at_once={at_once}: use 1 or more")
+        self._at_once = at_once
+
+    def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
+        """Take what Hydra says of the sweep."""
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run a job for each list of overrides; return what each came to, in the same order."""
+        setup_globals()
+        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        Path(self._config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        found: dict[int, JobReturn] = {}
+        for numbers in self._groups(job_overrides):
+            works = [partial(self._job, initial_job_idx + i, job_overrides[i]) for i in numbers]
+            for i, result in zip(numbers, train_together(works, _HydraStage()), strict=True):
+                if isinstance(result, BaseException):
+                    raise result
+                found[i] = result
+        return [found[i] for i in range(len(job_overrides))]
+
+    def _groups(self, job_overrides: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Return the numbers of jobs that can be trained in one pass."""
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for i, overrides in enumerate(job_overrides):
+            kept = tuple(o for o in overrides if o.partition("=")[0] not in _FREE)
+            alike.setdefault(kept, []).append(i)
+        n = self._at_once
+        return [jobs[i : i + n] for jobs in alike.values() for i in range(0, len(jobs), n)]
+
+    def _job(self, number: int, overrides: Sequence[str]) -> JobReturn:
+        job = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(job):
+            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
+            job.hydra.job.num = number
+        HydraConfig.instance().set_config(job)
+        return run_job(
+            self._task, job, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self._context
+        )
+
+
+@final
+class _HydraStage(Stage):
+    """Hydra's view of the job at work, and where that prints and warns."""
+
+    def get(self) -> tuple[Any, ...]:
+        """Return what is there now."""
+        return HydraConfig.instance().cfg, sys.stdout, sys.stderr, warnings.showwarning
+
+    def put(self, held: tuple[Any, ...]) -> None:
+        """Put back what `get` returned."""
+        HydraConfig.instance().cfg, sys.stdout, sys.stderr, warnings.showwarning = held
