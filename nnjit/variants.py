@@ -183,7 +183,7 @@ def markdown(variants: Sequence[Variant]) -> str:
 
 
 def means(variants: Sequence[Variant]) -> dict[str, float]:
-    """Return mean, spread and interval of what the table shows, as ``variant/val_accuracy_mean``."""
+    """Return what the table shows: mean, spread, interval, as ``variant/val_accuracy_mean``."""
     found: dict[str, float] = {}
     for variant in variants:
         for key in (f"{name}_{metric}" for name in variant.sets for metric in _METRICS):

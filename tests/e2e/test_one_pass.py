@@ -6,7 +6,7 @@ import time
 
 import pytest
 from commands import RUN, SMALL, python, refused, runs, start, succeeded
-from test_sweep import split
+from test_sweeps import split
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 
