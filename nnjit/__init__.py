@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint as Checkpoint
     from .classifier import Classifier as Classifier
     from .gradcheck import check_gradients as check_gradients
     from .layers import GRU as GRU
@@ -33,6 +34,7 @@ _HOMES = {
     "model": ("Sequential",),
     "optimizers": ("SGD", "Adam"),
     "trainer": ("Trainer",),
+    "checkpoint": ("Checkpoint",),
     "classifier": ("Classifier",),
     "gradcheck": ("check_gradients",),
 }

@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,28 @@ def one_line_errors() -> Iterator[None]:
         if message is None:
             raise
         _exit(message)
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done.
+
+    A transaction that is broken off in Python code may keep its lock on an SQLite file as long as
+    the traceback lives.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _interrupt(number: int, frame: Any) -> None:

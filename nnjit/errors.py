@@ -21,6 +21,10 @@ class ModelFileError(NnjitError):
     """A model file that is damaged, altered or written by something else."""
 
 
+class CheckpointError(NnjitError):
+    """A run that cannot go on: its checkpoint is damaged, in use, or of something else."""
+
+
 class DivergedError(NnjitError):
     """Training produced a loss that is NaN or infinite."""
 

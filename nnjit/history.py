@@ -1,6 +1,6 @@
 """What a training run has produced so far, epoch by epoch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """One set, evaluated without dropout: loss and metrics by name, and the confusion matrix."""
+    """One set, evaluated without dropout: loss and metrics by name, and the confusion matrix.
+
+    ``probabilities`` (N, units) are kept for the best and the last epoch, and empty in the others.
+    """
 
     values: dict[str, float]
     undefined: list[str]
@@ -32,6 +35,13 @@ class Epoch:
         """Return the values as ``set/metric``."""
         return {f"{s}/{k}": v for s, e in self.sets.items() for k, v in e.values.items()}
 
+    def without_probabilities(self) -> "Epoch":
+        """Return the epoch with empty probabilities."""
+        empty = np.empty(0, np.float32)
+        return replace(
+            self, sets={name: replace(e, probabilities=empty) for name, e in self.sets.items()}
+        )
+
 
 @final
 @dataclass
@@ -39,12 +49,22 @@ class History:
     """The epochs of a run, and which of them was best.
 
     ``monitor`` is ``set/metric``; a loss is best where it is lowest, a metric where it is highest,
-    and of equal epochs the first counts.
+    and of equal epochs the first counts. `add` alone makes ``epochs`` longer.
     """
 
     monitor: str
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list, init=False)
     restored: bool = False  # the model has the parameters of the best epoch again
+    _best: int = field(default=0, init=False)
+
+    def add(self, epoch: Epoch) -> None:
+        """Take the next epoch; those that are neither best nor last lose their probabilities."""
+        stale = {self._best, len(self.epochs) - 1}
+        self.epochs.append(epoch)
+        if self._score(epoch) > self._score(self.best):
+            self._best = len(self.epochs) - 1
+        for i in stale - {self._best, -1}:
+            self.epochs[i] = self.epochs[i].without_probabilities()
 
     @property
     def last(self) -> Epoch:
@@ -59,6 +79,9 @@ class History:
     @property
     def best(self) -> Epoch:
         """The epoch that is best by ``monitor``."""
+        return self.epochs[self._best]
+
+    def _score(self, epoch: Epoch) -> float:
         name, _, metric = self.monitor.partition("/")
-        sign = -1 if metric == "loss" else 1
-        return max(self.epochs, key=lambda epoch: sign * epoch.sets[name].values[metric])
+        value = epoch.sets[name].values[metric]
+        return -value if metric == "loss" else value

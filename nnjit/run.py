@@ -15,7 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from . import composition, jobs, one_pass, plugins, search, sweep, terminal
+from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .cli import one_line_errors, one_line_warnings, quoted
+from .errors import DataError, DivergedError
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
 from .replicas import meeting
@@ -32,6 +34,13 @@ def main() -> None:
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
     with one_line_errors():
+        multirun = {"-m", "--multirun"} & set(sys.argv[1:])
+        if any(a.startswith("resume=") for a in sys.argv[1:]) and not multirun:
+            from .resume import resume  # which needs this module
+
+            with one_line_warnings():
+                resume(sys.argv[1:])
+            return
         sys.argv[1:] = sweep.resumed(quoted(one_pass.expanded(sys.argv[1:])))
         with sweep.closing():
             compose(job)()
@@ -47,42 +56,79 @@ def job(cfg: DictConfig) -> float:
 
 def run(cfg: DictConfig, display: terminal.ProgressDisplay) -> Outcome:
     """Train one model as configured, and print on the way."""
-    out = display.out
     if cfg.seed is None:
         cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
+    with alone(Path(HydraConfig.get().runtime.output_dir) / FILE_NAME):
+        return train(cfg, display)
+
+
+def train(
+    cfg: DictConfig,
+    display: terminal.ProgressDisplay,
+    info: Any = None,
+    state: TrainingState | None = None,
+) -> Outcome:
+    """Train one model as configured; ``info`` and ``state`` are those of a run that goes on."""
+    out = display.out
     trainer = composition.build(cfg, "trainer", cfg.trusted)
     tracker = composition.build(cfg, "tracking", cfg.trusted)
     data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
     cfg.n_classes = len(data.classes)
     model = composition.build(cfg, "model", cfg.trusted)
-    trainer.prepare(model, data)
-    trial = search.trial_of(HydraConfig.get(), cfg)
-    info = _describe(cfg, model, data, trial)
+    task = trainer.prepare(model, data)
+    resumed = info is not None
+    trial = None if resumed else search.trial_of(HydraConfig.get(), cfg)
+    info = info or _describe(cfg, model, data, trial)
+    _check_same(info, data)
+    checkpoints = _checkpoints(cfg, info, resumed)
     out.print(data.describe(), model.summary(), sep="\n\n", end="\n\n")
 
     try:
         tracker.start(info, data)
         with meeting(model) as more:
-            history = trainer.fit(
-                model, data, [display, tracker, *([trial] if trial else []), *more]
-            )
+            listeners = [display, tracker, *checkpoints, *([trial] if trial else []), *more]
+            history = trainer.fit(model, task, listeners, state)
         display.close()
         if trial and trial.pruned is not None:
             tracker.tag("nnjit.pruned", str(trial.pruned))
             out.print(f"pruned   after epoch {trial.pruned}: worse than the median of its study")
         out.print(terminal.epoch_table(history, info.name, out.width))
         out.print(_verdict(history, data))
-        for line in tracker.finish(history, data, _classifier(model, data)):
-            out.print(line, soft_wrap=True)
+        lines = tracker.finish(history, data, _classifier(model, data))
     except BaseException as error:
         display.close()
+        for checkpoint in checkpoints * isinstance(error, DivergedError):
+            checkpoint.remove()  # the run would only diverge again
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):  # the first error is the one to tell
             for line in tracker.fail(composition.first_line(Exception(reason)), interrupted):
-                out.print(line, soft_wrap=True)
+                # Not out.print: a console that was interrupted while it printed keeps its lines.
+                print(line, file=out.file, flush=True)
         raise
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    for line in lines:
+        out.print(line, soft_wrap=True)
     return Outcome(history.monitor, summarise(history, data))
+
+
+def _checkpoints(cfg: DictConfig, info: Any, resumed: bool) -> list[Checkpoint]:
+    """Return the writer of checkpoints, if any; a new run has a file from the start."""
+    if info.checkpoint is None:
+        return []
+    checkpoint = Checkpoint(info.checkpoint, cfg.checkpoint_every, info.to_plain())
+    if not resumed:
+        checkpoint.begin()
+    return [checkpoint]
+
+
+def _check_same(info: Any, data: Any) -> None:
+    if (before := info.tags["nnjit.dataset_digest"]) != data.digest:
+        raise DataError(
+            f"the data set {data.name} has changed since the run began: its digest was {before}, "
+            f"is {data.digest}: start the run again"
+        )
 
 
 def _classifier(model: Any, data: Any) -> Any:
@@ -113,13 +159,15 @@ def _describe(cfg: DictConfig, model: Any, data: Any, trial: search.Trial | None
         tags[JOB_TAG] = str(job.job.num)
     parts = (_recipe(overrides, cfg.seed), model.summary(), data.describe())
     description = "\n\n".join(f"```\n{part}\n```" for part in parts)
+    folder = Path(job.runtime.output_dir)
     return RunInfo(
         name,
         without_passwords(composition.plain(cfg)),
         overrides,
         tags,
         description,
-        Path(job.runtime.output_dir),
+        folder,
+        None if cfg.checkpoint_every is None else folder / FILE_NAME,
     )
 
 

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import losses, metrics
-from .callbacks import Callback, EarlyStopping, Progress
+from .callbacks import Callback, EarlyStopping, Position, Progress
+from .checkpoint import TrainingState
 from .datasets.clips import DataSplits
 from .errors import ConfigError, DataError, DivergedError
 from .history import Epoch, Evaluation, History
@@ -24,6 +26,19 @@ _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("", "val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
 _INIT, _SHUFFLE, _DROPOUT = range(3)
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """Data that was checked for a model: for each set its inputs and labels, and what they mean."""
+
+    sets: dict[str, tuple[Array, NDArray[np.int64]]]
+    monitor: str
+    n_batches: int
+    n_classes: int
+    positive: int = 1
+    classes: tuple[str, ...] = ()
 
 
 @final
@@ -99,7 +114,11 @@ class Trainer:
         self._fitted: Sequential | None = None
 
     def fit(
-        self, model: Sequential, data: DataSplits | Arrays, callbacks: Sequence[Callback] = ()
+        self,
+        model: Sequential,
+        data: "DataSplits | Arrays | Task",
+        callbacks: Sequence[Callback] = (),
+        resume: TrainingState | None = None,
     ) -> History:
         """Train a model, which is built first if it is not built yet.
 
@@ -109,64 +128,42 @@ class Trainer:
             Changed in place.
         data
             The splits of a data set, or ``{"train": (x, labels), "val": (x, labels), ...}`` with
-            x as `Sequential.forward` takes it and labels (N,) from 0 on.
+            x as `Sequential.forward` takes it and labels (N,) from 0 on; or what `prepare` made of
+            either.
         callbacks
             Listeners, called in order.
+        resume
+            Where to go on, as `Checkpoint.read` returns it: with the same settings, model and data,
+            the end is the same to the bit as without the interruption. None starts at epoch 0.
 
         Raises
         ------
         DivergedError
             When the loss of a batch or a set is NaN or infinite.
+        CheckpointError
+            Where ``resume`` is of other settings or of another model.
         ConfigError, DataError, ShapeError
             Where settings, data and model do not go together.
         """
-        sets, n_classes = self.prepare(model, data)
-        if self._fitted is not model:  # what the optimizer remembers is about another model
-            self.optimizer.reset()
-            self._fitted = model
-        positive, classes = _roles(data)
-        n_train = len(sets["train"][0])
-        n_batches = n_train // self.batch_size
-        if self.keep_remainder and n_train % self.batch_size:
-            n_batches += 1
-        if n_batches == 0:
-            raise ConfigError(
-                f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
-                "lower it, or set trainer.keep_remainder=true"
-            )
-        history = History(self._monitor(sets))
-        if self.patience is not None:
-            callbacks = [*callbacks, EarlyStopping(self.patience)]
-        progress = Progress(model, history, self.epochs, n_batches)
-        best: dict[str, dict[str, Array]] = {}
+        task = data if isinstance(data, Task) else self.prepare(model, data)
+        progress = self._begin(model, task, resume)
+        if self.patience is not None:  # first, so that the others see that the end has come
+            callbacks = [EarlyStopping(self.patience), *callbacks]
         for callback in callbacks:
             callback.on_train_begin(progress)
-        for epoch in range(self.epochs):
-            progress.epoch = epoch
-            began = time.perf_counter()
-            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
-                self._train_epoch(progress, sets["train"], callbacks)
-                seconds = time.perf_counter() - began
-                evaluations = {
-                    name: self.evaluate(model, x, labels, n_classes, positive, classes)
-                    for name, (x, labels) in sets.items()
-                }
-            for name, evaluation in evaluations.items():
-                self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
-            rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
-            history.epochs.append(Epoch(epoch, rates, evaluations, seconds))
-            if self.restore_best and history.best is history.last:
-                best = model.copy_params()
+        try:
+            while not progress.finished:
+                self._run_epoch(progress, task, callbacks)
+        except KeyboardInterrupt:
             for callback in callbacks:
-                callback.on_epoch_end(progress)
-            if progress.stop:
-                break
-        if best:
-            model.set_params(best)
-            history.restored = True
+                callback.on_interrupt(progress)
+            raise
+        if self.restore_best:
+            model.set_params(progress.best)
+            progress.history.restored = True
         for callback in callbacks:
             callback.on_train_end(progress)
-        return history
+        return progress.history
 
     def evaluate(
         self,
@@ -195,28 +192,37 @@ class Trainer:
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-    def prepare(
-        self, model: Sequential, data: DataSplits | Arrays
-    ) -> tuple[dict[str, tuple[Array, Array]], int]:
-        """Build the model where needed, and check it against the settings and every set.
-
-        Returns the inputs and labels of each set, and the number of classes.
-        """
+    def prepare(self, model: Sequential, data: DataSplits | Arrays) -> "Task":
+        """Build the model where needed, and check it against the settings and every set."""
         set_threads(self.threads)
         for layer in model.layers:
             if isinstance(layer, Recurrent):
                 layer.bptt = self.bptt
         if isinstance(data, DataSplits):
             arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
-            inputs = Codes(data.encoding.n_steps, data.encoding.levels)
             n_classes = len(data.classes)
         else:
-            if "train" not in data:
-                raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
-            for name, (x, labels) in data.items():
-                _check_labels(name, np.asarray(labels), len(x))
-            arrays, inputs = data, None
+            _check_arrays(data)
+            arrays = data
             n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
+        self._build(model, data)
+        self.loss.check(model.activation)
+        self.optimizer.check_layers(list(model.params))
+        if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
+            raise ConfigError(
+                f"the model has {model.head.units} outputs for {n_classes} classes: "
+                f"give the last layer units={n_classes}"
+            )
+        sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
+        n_batches, monitor = self._count_batches(len(sets["train"][0])), self._monitor(sets)
+        if isinstance(data, DataSplits):
+            return Task(sets, monitor, n_batches, n_classes, data.positive, data.classes)
+        return Task(sets, monitor, n_batches, n_classes)
+
+    def _build(self, model: Sequential, data: DataSplits | Arrays) -> None:
+        inputs = None
+        if isinstance(data, DataSplits):
+            inputs = Codes(data.encoding.n_steps, data.encoding.levels)
         if model.inputs is None:
             if inputs is None:
                 raise ConfigError(
@@ -228,15 +234,29 @@ class Trainer:
                 f"the model was built for {model.inputs}, the data set gives "
                 f"{inputs}: build a new one"
             )
-        self.loss.check(model.activation)
-        self.optimizer.check_layers(list(model.params))
-        if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
+
+    def _count_batches(self, n_train: int) -> int:
+        n_batches = n_train // self.batch_size
+        if self.keep_remainder and n_train % self.batch_size:
+            n_batches += 1
+        if n_batches == 0:
             raise ConfigError(
-                f"the model has {model.head.units} outputs for {n_classes} classes: "
-                f"give the last layer units={n_classes}"
+                f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
+                "lower it, or set trainer.keep_remainder=true"
             )
-        sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
-        return sets, n_classes
+        return n_batches
+
+    def _begin(self, model: Sequential, task: "Task", resume: TrainingState | None) -> Progress:
+        history = History(task.monitor)
+        progress = Progress(
+            model, history, self.epochs, task.n_batches, self.optimizer, seed=self.seed
+        )
+        if resume is not None:
+            resume.restore(progress)
+        elif self._fitted is not model:  # what the optimizer remembers is about another model
+            self.optimizer.reset()
+        self._fitted = model
+        return progress
 
     def _targets(self, model: Sequential, labels: NDArray[np.int64]) -> Array:
         units, dtype = model.head.units, np.dtype(model.dtype)
@@ -244,15 +264,39 @@ class Trainer:
             return labels[:, None].astype(dtype)
         return np.eye(units, dtype=dtype)[labels]
 
+    def _run_epoch(self, progress: Progress, task: "Task", callbacks: Sequence[Callback]) -> None:
+        model, history = progress.model, progress.history
+        progress.epoch = epoch = len(history.epochs)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
+            seconds = self._train_epoch(progress, task.sets["train"], callbacks)
+            evaluations = {
+                name: self.evaluate(model, x, labels, task.n_classes, task.positive, task.classes)
+                for name, (x, labels) in task.sets.items()
+            }
+        for name, evaluation in evaluations.items():
+            self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
+        rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
+        history.add(Epoch(epoch, rates, evaluations, seconds))
+        if self.restore_best and history.best is history.last:
+            progress.best = model.copy_params()
+        for callback in callbacks:
+            callback.on_epoch_end(progress)
+        # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
+        progress.position = Position(epoch + 1)
+
     def _train_epoch(
         self, progress: Progress, train: tuple[Array, Array], callbacks: Sequence[Callback]
-    ) -> None:
-        model, epoch = progress.model, progress.epoch
+    ) -> float:
+        """Train on the batches that are left of an epoch; return the seconds of all of them."""
+        model, epoch, start = progress.model, progress.epoch, progress.position or Position()
         x, labels = train
         order = self._stream(_SHUFFLE, epoch).permutation(len(x))
         dropout = self._stream(_DROPOUT, epoch)
+        if start.dropout is not None:
+            dropout.bit_generator.state = start.dropout
         targets = self._targets(model, labels)
-        for batch in range(progress.n_batches):
+        began = time.perf_counter() - start.seconds
+        for batch in range(start.batch, progress.n_batches):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
             values, dz = self.loss(logits, model.activation, targets[rows])
@@ -260,11 +304,16 @@ class Trainer:
             self._check_finite(loss, f"epoch {epoch}, batch {batch}")
             if self.reduction == "mean":
                 dz /= len(rows)
-            self.optimizer.step(model.params, model.backward(dz, caches), epoch)
+            gradients = model.backward(dz, caches)
+            progress.position = None
+            self.optimizer.step(model.params, gradients, epoch)
+            seconds, state = time.perf_counter() - began, dropout.bit_generator.state
+            progress.position = Position(epoch, batch + 1, dict(state), seconds)
             correct = model.decide(model.activation.forward(logits.T).T) == labels[rows]
             progress.mark_batch(batch, loss, float(correct.mean()))
             for callback in callbacks:
                 callback.on_batch_end(progress)
+        return time.perf_counter() - began
 
     def _check_finite(self, loss: float, where: str) -> None:
         if not np.isfinite(loss):
@@ -283,11 +332,11 @@ class Trainer:
         return f"{name if name in sets else 'train'}/{metric}"
 
 
-def _roles(data: DataSplits | Arrays) -> tuple[int, tuple[str, ...]]:
-    """Return the positive class and the names of all classes, where the data has names."""
-    if isinstance(data, DataSplits):
-        return data.positive, data.classes
-    return 1, ()
+def _check_arrays(data: Arrays) -> None:
+    if "train" not in data:
+        raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
+    for name, (x, labels) in data.items():
+        _check_labels(name, np.asarray(labels), len(x))
 
 
 def _check_labels(name: str, labels: Array, n: int) -> None:

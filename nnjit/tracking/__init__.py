@@ -6,6 +6,7 @@ from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport
 from .store import fetch_model, find_run, open_existing, open_store, store_uri
+from .unfinished import find_unfinished
 
 __all__ = [
     "MlflowTracker",
@@ -18,6 +19,7 @@ __all__ = [
     "Tracker",
     "fetch_model",
     "find_run",
+    "find_unfinished",
     "open_existing",
     "open_store",
     "query",

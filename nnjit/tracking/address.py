@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+SQLITE = "sqlite:///"
 _PATIENCE = 5  # seconds, for the first word of a server or a database
 _LOCK = 0x6E6E6A6974  # any number, the same in all processes
 _PASSWORDS = (
@@ -41,18 +42,42 @@ def opening(uri: str) -> Iterator[None]:
     """
     if is_server(uri):
         context: Any = _few_retries()
-    elif uri.startswith("sqlite:///"):
-        from filelock import FileLock
-
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        context = FileLock(path.with_name(f".{path.name}.lock"))
+    elif uri.startswith(SQLITE):
+        context = _file(Path(uri.removeprefix(SQLITE)))
     elif uri.startswith(("postgresql", "mysql")):
         context = _database(uri)
     else:
         context = contextlib.nullcontext()
     with context:
         yield
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[None]:
+    """Hold the lock of a SQLite file, which is made if it is not there."""
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            _make(path)
+        yield
+
+
+def _make(path: Path) -> None:
+    """Make a store under another name first: a process killed meanwhile leaves none half made."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    for leftover in path.parent.glob(f"{unfinished.name}*"):
+        leftover.unlink()
+    engine = sqlalchemy.create_engine(f"{SQLITE}{unfinished}")
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    unfinished.rename(path)
 
 
 @contextlib.contextmanager

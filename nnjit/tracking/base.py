@@ -2,7 +2,7 @@
 
 import shlex
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,11 @@ from .parent import NoParent, Parent
 @final
 @dataclass(frozen=True)
 class RunInfo:
-    """What the store is told about a run before it starts."""
+    """What the store is told about a run before it starts, or before it goes on.
+
+    ``checkpoint`` is the file that it can go on from, None where it writes none; ``run_id`` is that
+    of a run which goes on, empty for a new one.
+    """
 
     name: str
     config: dict[str, Any]
@@ -24,6 +28,26 @@ class RunInfo:
     tags: dict[str, str]
     description: str
     folder: Path  # of Hydra, for files of this run
+    checkpoint: Path | None = None
+    run_id: str = ""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain values without what depends on where the folder is."""
+        return {k: v for k, v in asdict(self).items() if k not in _PLACES}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], checkpoint: Path, run_id: str = "") -> "RunInfo":
+        """Return what `to_plain` gave, for a run that goes on from a checkpoint."""
+        return cls(**plain, folder=checkpoint.parent, checkpoint=checkpoint, run_id=run_id)
+
+    def resume_line(self, what: str) -> list[str]:
+        """Return the line that tells how to go on, where there is a checkpoint to go on from."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return []
+        return [f"resume   python -m nnjit.run resume={what}"]
+
+
+_PLACES = ("folder", "checkpoint", "run_id")
 
 
 class Tracker(Callback, ABC):
@@ -31,7 +55,7 @@ class Tracker(Callback, ABC):
 
     @abstractmethod
     def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Open the record."""
+        """Open the record, again where ``info.run_id`` says so."""
 
     def tag(self, key: str, value: str) -> None:
         """Add a tag to the record of a run that has started."""
@@ -55,6 +79,7 @@ class NoTracker(Tracker):
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Keep the folder in mind."""
+        self._info = info
         self._path = info.folder / "model.pkl"
 
     def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
@@ -64,5 +89,5 @@ class NoTracker(Tracker):
         return [f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"]
 
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Do nothing."""
-        return []
+        """Tell how to go on."""
+        return self._info.resume_line(shlex.quote(str(self._info.folder)))

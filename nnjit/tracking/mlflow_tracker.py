@@ -14,16 +14,18 @@ from typing import Any, final
 from .. import __version__
 from ..callbacks import Progress
 from ..classifier import Classifier
+from ..cli import signals_wait
 from ..datasets import DataSplits
 from ..environment import environment
 from ..errors import TrackingError
-from ..history import History
+from ..history import Epoch, History
 from ..persistence import weights_digest
 from .address import is_server, without_passwords
 from .base import RunInfo, Tracker
 from .parent import VARIABLE, MlflowParent
 from .store import open_store, store_uri
 from .summary import flatten, metric_key, metrics_digest, summarise
+from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
@@ -59,19 +61,16 @@ class MlflowTracker(Tracker):
         self.uri = uri or store_uri(self.root)
         self.artifacts = artifacts
         self.run_id = ""
+        self._logged: dict[str, int] = {}  # the last step of each metric in the store
         self._pending: list[Any] = []
         self._flushed = 0.0
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Create the run with its parameters, tags, data set and configuration."""
+        """Create the run, or open it again, with its parameters, data set and configuration."""
         mlflow, self._client = open_store(self.uri)
-        experiment_id = self.experiment_id(self._client)
-        tags = {**environment(), **info.tags, "mlflow.note.content": info.description}
-        tags |= {"nnjit.kind": "run", "nnjit.overrides": " ".join(info.overrides)}
-        if parent := os.environ.get(VARIABLE):
-            tags["mlflow.parentRunId"] = parent
-        run = self._client.create_run(experiment_id, run_name=info.name, tags=tags)
-        self.run_id, self._experiment = run.info.run_id, experiment_id
+        self._info = info
+        run = self._reopen(info.run_id) if info.run_id else self._create(info)
+        self.run_id, self._experiment = run.info.run_id, run.info.experiment_id
         values = {**flatten(info.config), "overrides": " ".join(info.overrides) or "none"}
         params = {key: str(value)[:_MAX_PARAM] for key, value in values.items()}
         entities = mlflow.entities
@@ -82,14 +81,40 @@ class MlflowTracker(Tracker):
         self._client.log_text(self.run_id, data.describe(), "dataset.txt")
         self._log_dataset(data)
 
+    def _create(self, info: RunInfo) -> Any:
+        tags = {**environment(), **info.tags, "mlflow.note.content": info.description}
+        tags |= {"nnjit.kind": "run", "nnjit.overrides": " ".join(info.overrides)}
+        if info.checkpoint is not None:
+            tags[CHECKPOINT_TAG] = str(info.checkpoint)
+        if parent := os.environ.get(VARIABLE):
+            tags["mlflow.parentRunId"] = parent
+        experiment = self.experiment_id(self._client)
+        return self._client.create_run(experiment, run_name=info.name, tags=tags)
+
+    def _reopen(self, run_id: str) -> Any:
+        """Return a run that goes on, without what was left of its end."""
+        run = self._client.get_run(run_id)
+        self._logged = {m.key: m.step for m in run.data.to_proto().metrics}
+        warn_of_changes(run.data.tags, environment())
+        self._client.update_run(run_id, status="RUNNING")
+        if FAILURE_TAG in run.data.tags:
+            self._client.delete_tag(run_id, FAILURE_TAG)
+        times = int(run.data.tags.get("nnjit.resumed", 0)) + 1
+        self._client.set_tag(run_id, "nnjit.resumed", str(times))
+        # A model means that the run was at its end, and will be there again.
+        mine, experiments = f"source_run_id = '{run_id}'", [run.info.experiment_id]
+        for model in self._client.search_logged_models(experiments, mine):
+            self._client.delete_logged_model(model.model_id)
+        return run
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Log the epochs of a run that goes on which had not reached the store."""
+        for epoch in progress.history.epochs:
+            self._add_epoch(epoch)
+
     def on_epoch_end(self, progress: Progress) -> None:
         """Log the epoch, together with others where they are short."""
-        from mlflow.entities import Metric
-
-        epoch, now = progress.history.last, int(time.time() * 1000)
-        values = {**epoch.flat(), **{f"rate/{k}": v for k, v in epoch.rates.items()}}
-        values["seconds/train"] = epoch.train_seconds
-        self._pending += [Metric(metric_key(k), v, now, epoch.epoch) for k, v in values.items()]
+        self._add_epoch(progress.history.last)
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
@@ -97,14 +122,23 @@ class MlflowTracker(Tracker):
         """Set a tag."""
         self._client.set_tag(self.run_id, key, value)
 
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Log summary figures, plots and the model; return how to see and use them."""
+    def _add_epoch(self, epoch: Epoch) -> None:
+        values = {**epoch.flat(), **{f"rate/{k}": v for k, v in epoch.rates.items()}}
+        self._add({**values, "seconds/train": epoch.train_seconds}, epoch.epoch)
+
+    def _add(self, values: dict[str, float], step: int) -> None:
+        """Note what the next call to the store takes along; not what a run logged before."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        summary = summarise(history, data)
-        # At step 0, the UI draws single values as bars.
-        self._pending += [Metric(metric_key(k), v, now, 0) for k, v in summary.items()]
+        for name, value in values.items():
+            key = metric_key(name)
+            if step > self._logged.get(key, -1):
+                self._pending.append(Metric(key, value, now, step))
+
+    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
+        """Log summary figures, plots and the model; return how to see and use them."""
+        self._add(summarise(history, data), 0)  # at step 0, the UI draws single values as bars
         self._flush()
         for metric in sorted({m for e in history.final.sets.values() for m in e.undefined}):
             self._client.set_tag(
@@ -123,11 +157,13 @@ class MlflowTracker(Tracker):
         if not self.run_id:
             return []
         self._flush()
-        self._client.set_tag(self.run_id, "nnjit.failure", reason)
         status = "KILLED" if interrupted else "FAILED"
-        self._client.set_terminated(self.run_id, status)
+        with signals_wait():
+            self._client.set_tag(self.run_id, FAILURE_TAG, reason)
+            self._client.set_terminated(self.run_id, status)
         where = without_passwords(self.uri)
-        return [f"run      {self.run_id} is on record as {status} in {where}"]
+        line = f"run      {self.run_id} is on record as {status} in {where}"
+        return [line, *self._info.resume_line(self.run_id + self._place("tracking."))]
 
     def parent(self) -> MlflowParent:
         """Return the record of a sweep in the same store."""
@@ -159,9 +195,10 @@ class MlflowTracker(Tracker):
         return place if "://" in place else Path(place).resolve().as_uri()
 
     def _flush(self) -> None:
-        for i in range(0, len(self._pending), 1000):
-            self._client.log_batch(self.run_id, metrics=self._pending[i : i + 1000])
-        self._pending, self._flushed = [], time.monotonic()
+        with signals_wait():
+            for i in range(0, len(self._pending), 1000):
+                self._client.log_batch(self.run_id, metrics=self._pending[i : i + 1000])
+            self._pending, self._flushed = [], time.monotonic()
 
     def _log_dataset(self, data: DataSplits) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -225,12 +262,12 @@ class MlflowTracker(Tracker):
             look = run_page(shown.rstrip("/"), experiment, run_id)
         return [f"{kind:8} {run_id} in {shown}", f"open     {look}"]
 
-    def _place(self) -> str:
+    def _place(self, prefix: str = "") -> str:
         """Return the options that lead another command to this store."""
         if self.uri != store_uri(self.root):
-            return f" uri={shlex.quote(without_passwords(self.uri))}"
+            return f" {prefix}uri={shlex.quote(without_passwords(self.uri))}"
         here = self.root == Path("runs").resolve()
-        return "" if here else f" root={shlex.quote(str(self.root))}"
+        return "" if here else f" {prefix}root={shlex.quote(str(self.root))}"
 
     def _directions(self) -> list[str]:
         judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{self._place()}"

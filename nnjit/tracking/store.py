@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrackingError
-from .address import opening, without_passwords
+from .address import SQLITE, opening, without_passwords
 
 
 def store_uri(root: Path) -> str:
     """Return the address of the SQLite store in a folder, absolute."""
-    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return f"{SQLITE}{root.resolve() / 'mlflow.db'}"
 
 
 def open_store(uri: str) -> tuple[Any, Any]:
@@ -31,7 +31,8 @@ def open_store(uri: str) -> tuple[Any, Any]:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are raised as well
+    for name in ("mlflow.store", "sqlalchemy.pool"):  # their errors are raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         mlflow.set_tracking_uri(uri)
         with opening(uri):
@@ -64,18 +65,19 @@ def _store_problem(uri: str, error: Exception) -> str:
     )
 
 
-def open_existing(uri: str) -> tuple[Any, Any]:
-    """Do as `open_store`, but never make a new store.
+def open_existing(uri: str, remedy: str = "root=FOLDER") -> tuple[Any, Any]:
+    """Do as `open_store`, but never make a new store; ``remedy`` is the option that names it.
 
     Raises
     ------
     TrackingError
         Where there is no store, or it cannot be opened.
     """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and not path.exists():
         raise TrackingError(
-            f"there is no store at {uri.removeprefix('sqlite:///')}: call this in the folder where "
-            "you trained, or add root=FOLDER"
+            f"there is no store at {path}: call this in the folder where you trained, "
+            f"or add {remedy}"
         )
     return open_store(uri)
 

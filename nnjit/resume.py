@@ -1,0 +1,87 @@
+"""``python -m nnjit.run resume=...``: go on with a run that was interrupted."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
+from .errors import CheckpointError, ConfigError
+from .records import Outcome
+from .run import train
+from .terminal import ProgressDisplay, console
+from .tracking import RunInfo, find_unfinished, store_uri
+
+_KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads")
+
+
+def resume(arguments: Sequence[str]) -> Outcome:
+    """Go on with a run as it was configured.
+
+    Raises
+    ------
+    ConfigError
+        Where there are options beside those that say which run, where it is, how many threads.
+    TrackingError, CheckpointError
+        Where there is no such run, or it cannot go on.
+    """
+    options = parse(arguments)
+    run_id, path = _find(options)
+    with alone(path):
+        state, about = Checkpoint.read(path)
+        info = RunInfo.from_plain(about, path, run_id)
+        cfg = _config(info, options)
+        print(f"resume {run_id or path} {_place(state)}\n")
+        return train(cfg, ProgressDisplay(console()), info, state)
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options by name; ConfigError where one does not go with ``resume``."""
+    options: dict[str, str] = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in _KEYS:
+            raise ConfigError(
+                f"{argument} does not go with resume: a run goes on as it was configured, and "
+                f"only {', '.join(_KEYS[1:])} may be given"
+            )
+        options[key] = value
+    return options
+
+
+def _find(options: dict[str, str]) -> tuple[str, Path]:
+    """Return the id of the run, empty for one that is not on record, and its checkpoint."""
+    wanted = options["resume"]
+    if not wanted:
+        raise ConfigError("resume= names no run: use latest, the id of a run, or a folder")
+    if Path(wanted).exists():
+        path = Path(wanted) / FILE_NAME if Path(wanted).is_dir() else Path(wanted)
+        if not path.exists():
+            raise CheckpointError(f"resume={wanted} has no {FILE_NAME}: nothing to resume there")
+        return "", path.resolve()
+    if not wanted.isalnum():
+        raise CheckpointError(f"resume={wanted} does not exist: use latest, an id, or a folder")
+    uri = options.get("tracking.uri") or store_uri(Path(options.get("tracking.root", "runs")))
+    return find_unfinished(wanted, uri)
+
+
+def _config(info: RunInfo, options: dict[str, str]) -> DictConfig:
+    """Return the configuration of the run, with what may change."""
+    cfg = OmegaConf.create(info.config)
+    if not info.run_id and "uri" in cfg.tracking:
+        raise CheckpointError(
+            f"{info.checkpoint} is of a run on record: give its id, or "
+            f"resume=latest tracking.root={shlex.quote(str(cfg.tracking.root))}"
+        )
+    for key, value in options.items():
+        if key != "resume":
+            OmegaConf.update(cfg, key, int(value) if value.isdigit() else value)
+    return cfg
+
+
+def _place(state: TrainingState | None) -> str:
+    if state is None:
+        return "from its start"
+    position = state.position
+    return f"from epoch {position.epoch}, batch {position.batch} of {state.n_batches}"

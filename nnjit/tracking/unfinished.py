@@ -1,0 +1,99 @@
+"""Runs in a store that did not finish, and whether they can go on."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import is_held
+from ..errors import TrackingError
+from .store import open_existing
+
+CHECKPOINT_TAG, FAILURE_TAG = "nnjit.checkpoint", "nnjit.failure"
+_BITS = ("version.numpy", "version.numba", "version.nnjit", "mlflow.source.git.commit", "cpu")
+
+
+def find_unfinished(run: str, uri: str) -> tuple[str, Path]:
+    """Return the id of a run that can go on, and its checkpoint.
+
+    Parameters
+    ----------
+    run
+        An id, or "latest": the newest run that did not finish and that no process is at work on.
+
+    Raises
+    ------
+    TrackingError
+        Where there is no such run, or it cannot go on.
+    """
+    mlflow, client = open_existing(uri, "tracking.root=FOLDER")
+    if run == "latest":
+        found = next((r for r in _unfinished(client) if not _at_work(r)), None)
+        if found is None:
+            raise TrackingError("resume=latest: the store has no run that was interrupted")
+        return found.info.run_id, _checkpoint(found)
+    try:
+        found = client.get_run(run)
+    except mlflow.exceptions.MlflowException:
+        raise TrackingError(
+            f"resume={run} does not exist in {uri}: resume=latest takes the newest"
+        ) from None
+    return found.info.run_id, _checkpoint(found)
+
+
+def _unfinished(client: Any) -> Iterator[Any]:
+    """Yield the runs that did not finish, newest first."""
+    experiments, token = [e.experiment_id for e in client.search_experiments()], None
+    while True:
+        page = client.search_runs(
+            experiments,
+            "tags.`nnjit.kind` = 'run' and attributes.status != 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            max_results=100,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _at_work(run: Any) -> bool:
+    path = run.data.tags.get(CHECKPOINT_TAG)
+    return path is not None and is_held(Path(path))
+
+
+def _checkpoint(run: Any) -> Path:
+    """Return the checkpoint of a run; TrackingError where it cannot go on."""
+    tags, name = run.data.tags, f"run {run.info.run_id}"
+    failure = tags.get(FAILURE_TAG, "")
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(f"{name} was deleted: restore it first")
+    if run.info.status == "FINISHED":
+        raise TrackingError(f"{name} has finished: there is nothing to resume")
+    if failure.startswith("DivergedError"):
+        raise TrackingError(f"{name} would diverge again: {failure.partition(': ')[2]}")
+    if CHECKPOINT_TAG not in tags:
+        raise TrackingError(f"{name} has no checkpoint: checkpoint_every was null, start it again")
+    path = Path(tags[CHECKPOINT_TAG])
+    if not path.exists():
+        raise TrackingError(
+            f"the checkpoint of {name} is not at {path}: resume it on the machine where it ran, "
+            "or start it again"
+        )
+    return path
+
+
+def warn_of_changes(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Warn where the results of a run that goes on may differ in their last bits."""
+    changes = [
+        f"{key.removeprefix('version.')} was {before.get(key)}, is {now.get(key)}"
+        for key in _BITS
+        if before.get(key) != now.get(key)
+    ]
+    if changes:
+        warnings.warn(
+            "the last bits may differ from those of a run without interruption: "
+            + "; ".join(changes),
+            stacklevel=2,
+        )
