@@ -73,7 +73,7 @@ def history_of(losses, monitor="val/loss"):
     for epoch, loss in enumerate(losses):
         values = {"loss": loss, "accuracy": 1 - loss}
         sets = {"val": Evaluation(values, [], None, None)}
-        history.epochs.append(Epoch(epoch, {}, sets, 0.0))
+        history.add(Epoch(epoch, {}, sets, 0.0))
     return history
 
 

@@ -402,7 +402,7 @@ def test_values_that_grow_are_refused(path):
     for _ in range(60):
         grown = [grown, grown]
     path.write_bytes(pickle.dumps({**document(path), "extra": grown, "digest": "none"}, protocol=5))
-    refuses(path, "more values than any model file")
+    refuses(path, "more values than any file")
 
 
 @pytest.mark.parametrize("options", [{"layer": "RNN", "hidden_size": 10**6}, {"units": 10**9}])

@@ -25,7 +25,7 @@ def history_of(n, sets=("train", "val", "test"), undefined=(), rates=None):
         accuracy = 0.9 if epoch == n // 2 else 0.5 + epoch / (10 * n)
         values = {"accuracy": accuracy, "recall": 0.25, "precision": 0.125, "loss": 1 / (epoch + 1)}
         evaluations = {name: Evaluation(values, list(undefined), None, None) for name in sets}
-        history.epochs.append(Epoch(epoch, rates or {"gru": 0.1, "dense": 0.1}, evaluations, 1.0))
+        history.add(Epoch(epoch, rates or {"gru": 0.1, "dense": 0.1}, evaluations, 1.0))
     return history
 
 

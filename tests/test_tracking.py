@@ -1,5 +1,6 @@
 import posixpath
 import re
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ import toy
 import nnjit
 from nnjit import metrics, tracking
 from nnjit.classifier import Classifier
+from nnjit.cli import signals_wait
 from nnjit.environment import environment
 from nnjit.errors import TrackingError
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
@@ -136,3 +138,17 @@ def test_failing_before_the_start_is_quiet():
 )
 def test_a_store_of_another_mlflow(text):
     assert "written by another version" in _store_problem("sqlite:///x", Exception(text))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_for_the_end_of_a_call_to_the_store(number):
+    done, before = [], signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_wait():
+            signal.raise_signal(number)
+            done.append("all")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done == ["all"]
+    with signals_wait():
+        pass

@@ -1,4 +1,6 @@
+import os
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -51,3 +53,22 @@ def music(tmp_path):
         for path in sorted(author.glob("*.ogg"))[:2]:
             shutil.copy(path, tmp_path / "music" / author.name)
     return tmp_path / "music"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of a given size as the folder runs."""
+    mounted = []
+
+    def mount(size):
+        place = tmp_path / "runs"
+        place.mkdir()
+        options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if os.geteuid() or subprocess.run(options, capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs root")
+        mounted.append(place)
+        return tmp_path
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

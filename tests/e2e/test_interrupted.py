@@ -1,6 +1,4 @@
-import os
 import signal
-import subprocess
 
 import pytest
 from commands import RUN, SMALL, python, refused, runs, start
@@ -15,13 +13,15 @@ def test_a_signal_closes_the_run(number, tmp_path):
         if line.startswith("epoch 20/"):
             break
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "nnjit: interrupted\n"
     (run,) = runs(tmp_path)
     assert run.info.status == "KILLED"
     assert run.data.tags["nnjit.failure"]
     assert run.data.metrics["train/loss"] > 0
+    command = f"python -m nnjit.run resume={run.info.run_id}"
+    assert output.splitlines()[-1] == f"resume   {command}"
 
 
 def test_divergence_is_recorded(tmp_path):
@@ -31,25 +31,6 @@ def test_divergence_is_recorded(tmp_path):
     (run,) = runs(tmp_path)
     assert run.info.status == "FAILED"
     assert run.data.tags["nnjit.failure"].startswith("DivergedError: the loss became")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a file system of a given size as the folder runs."""
-    mounted = []
-
-    def mount(size):
-        place = tmp_path / "runs"
-        place.mkdir()
-        options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-        if os.geteuid() or subprocess.run(options, capture_output=True).returncode:
-            pytest.skip("mounting a small file system needs root")
-        mounted.append(place)
-        return tmp_path
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,364 @@
+import errno
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import toy
+
+from nnjit.callbacks import Callback
+from nnjit.checkpoint import Checkpoint, TrainingState, alone, is_held
+from nnjit.errors import CheckpointError, ConfigError
+from nnjit.optimizers import SGD, Adam
+from nnjit.persistence import weights_digest
+from nnjit.schedules import Exponential
+from nnjit.trainer import Trainer
+
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.2),
+    "momentum": lambda: SGD(0.1, momentum=0.9, schedule=Exponential(0.1, 2)),
+    "adam": lambda: Adam(0.05, clip_norm=0.5),
+}
+OPTIONS = {
+    "epochs": 4,
+    "threads": 1,
+    "seed": 3,
+    "keep_remainder": True,
+    "restore_best": True,
+    "monitor": "val/loss",
+}
+
+
+def trainer(optimizer="adam", **options):
+    return Trainer(OPTIMIZERS[optimizer](), **{**OPTIONS, **options})
+
+
+def told(model, history):
+    """Return all that a run has to show: bits of weights, and of every value of every epoch."""
+    epochs = [
+        (e.epoch, e.rates, [(n, v.values, v.undefined) for n, v in e.sets.items()])
+        for e in history.epochs
+    ]
+    confusions = [v.confusion.tolist() for e in history.epochs for v in e.sets.values()]
+    shown = [v.probabilities.tobytes() for e in history.epochs for v in e.sets.values()]
+    return weights_digest(model), epochs, confusions, shown, history.best.epoch, history.restored
+
+
+def whole(data=None, **options):
+    """Return what an uninterrupted run tells."""
+    model = toy.model()
+    return told(model, trainer(**options).fit(model, data or toy.data()))
+
+
+def gone_on(state, data=None, callbacks=(), **options):
+    """Return what a run tells that goes on from a state."""
+    model = toy.model()
+    return told(model, trainer(**options).fit(model, data or toy.data(), callbacks, state))
+
+
+class Listener(Callback):
+    """Calls a function at every event, with its name and the progress."""
+
+    def __init__(self, heard):
+        self.heard = heard
+
+    def on_batch_end(self, progress):
+        self.heard("batch", progress)
+
+    def on_epoch_end(self, progress):
+        self.heard("epoch", progress)
+
+    def on_train_end(self, progress):
+        self.heard("train", progress)
+
+
+def states(**options):
+    """Return the state after each event of a run, as a file would hold it."""
+    found = []
+
+    def keep(event, progress):
+        found.append(pickle.dumps(TrainingState.of(progress).pack()))
+
+    trainer(**options).fit(toy.model(), toy.data(), [Listener(keep)])
+    return [TrainingState.unpack(pickle.loads(content)) for content in found]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_from_every_place_the_end_is_the_same(optimizer):
+    expected, found = whole(optimizer=optimizer), states(optimizer=optimizer)
+    assert len(found) == 4 * 4 + 4 + 1
+    assert {(s.position.epoch, s.position.batch) for s in found} >= {
+        (epoch, batch) for epoch in range(4) for batch in (1, 2, 3, 4)
+    }
+    for state in found:
+        assert gone_on(state, optimizer=optimizer) == expected, state.position
+
+
+def test_a_state_after_the_end_goes_nowhere():
+    batches = []
+    state = states()[-1]
+    listener = Listener(lambda event, progress: batches.append(event))
+    assert gone_on(state, callbacks=[listener]) == whole()
+    assert batches == ["train"]
+
+
+def interrupt(event, number):
+    """Return a callback that interrupts at an event, as Ctrl-C would."""
+    left = [number]
+
+    def heard(name, progress):
+        left[0] -= name == event
+        if name == event and left[0] < 0:
+            raise KeyboardInterrupt
+
+    return Listener(heard)
+
+
+@pytest.mark.parametrize(
+    ("event", "number"), [("batch", 0), ("batch", 6), ("epoch", 0), ("epoch", 2)]
+)
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_ctrl_c_leaves_a_checkpoint(event, number, first, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c.pkl", 1e9)
+    callbacks = [interrupt(event, number), checkpoint]
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(toy.model(), toy.data(), callbacks if first else callbacks[::-1])
+    state, _ = Checkpoint.read(tmp_path / "c.pkl")
+    assert (state.position.epoch, state.position.batch) == (
+        number // 4 if event == "batch" else number,
+        number % 4 + 1 if event == "batch" else 4,
+    )
+    assert gone_on(state) == whole()
+
+
+def test_ctrl_c_while_parameters_change_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    step, calls = Adam.step, []
+
+    def half(self, params, *rest):
+        calls.append(1)
+        if len(calls) == 7:
+            params["dense"]["W"][...] = 0
+            raise KeyboardInterrupt
+        step(self, params, *rest)
+
+    monkeypatch.setattr(Adam, "step", half)
+    checkpoint = Checkpoint(tmp_path / "c.pkl", 1e9)
+    keep = Listener(lambda event, p: checkpoint.save(p) if len(calls) == 3 else None)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(toy.model(), toy.data(), [keep, checkpoint])
+    monkeypatch.undo()
+    state, _ = Checkpoint.read(tmp_path / "c.pkl")
+    assert (state.position.epoch, state.position.batch) == (0, 3)
+    assert gone_on(state) == whole()
+
+
+def test_patience_is_not_forgotten():
+    options = {"epochs": 50, "patience": 2, "optimizer": "momentum"}
+    expected, found = whole(**options), states(**options)
+    assert len(expected[1]) < 50
+    for state in found[-6:]:
+        assert gone_on(state, **options) == expected
+
+
+def test_a_callback_that_stops_is_not_forgotten(tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, progress):
+            progress.stop = progress.epoch == 1
+
+    checkpoint = Checkpoint(tmp_path / "c.pkl", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(toy.model(), toy.data(), [Stop(), interrupt("train", 0), checkpoint])
+    assert not checkpoint.path.exists()  # training was over
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(toy.model(), toy.data(), [Stop(), interrupt("epoch", 1), checkpoint])
+    state, _ = Checkpoint.read(checkpoint.path)
+    assert len(gone_on(state, callbacks=[Stop()])[1]) == 2
+
+
+def test_more_epochs_than_before():
+    assert gone_on(states(epochs=2)[-2], epochs=4) == whole(epochs=4)
+
+
+def test_three_classes_with_undefined_values():
+    data, model = toy.data(3, (51, 6, 3)), toy.model(3)
+    found = []
+    keep = Listener(lambda event, p: found.append(TrainingState.of(p).pack()))
+    expected = told(model, trainer("sgd").fit(model, data, [keep]))
+    assert any(undefined for _, _, sets in expected[1] for _, _, undefined in sets)
+    again = toy.model(3)
+    state = TrainingState.unpack(found[9])
+    assert told(again, trainer("sgd").fit(again, data, resume=state)) == expected
+
+
+def test_only_the_best_and_the_last_epoch_keep_probabilities():
+    history = trainer(epochs=9, optimizer="momentum").fit(toy.model(), toy.data())
+    kept = [e.epoch for e in history.epochs if all(v.probabilities.size for v in e.sets.values())]
+    assert kept == sorted({history.best.epoch, 8})
+    losses = [e.flat()["val/loss"] for e in history.epochs]
+    assert history.best.epoch == np.argmin(losses)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 4}, "seed 3, not 4"),
+        ({"optimizer": "sgd"}, "optimizer Adam, not SGD"),
+        ({"batch_size": 10}, "number of batches 4, not 5"),
+        ({"monitor": "val/recall"}, "monitor val/loss, not val/recall"),
+    ],
+)
+def test_another_run_is_refused(options, message):
+    with pytest.raises(CheckpointError, match=message):
+        gone_on(states()[3], **options)
+
+
+def test_another_model_is_refused():
+    with pytest.raises(CheckpointError, match="layers"):
+        trainer().fit(toy.model(1, "sigmoid"), toy.data(), resume=states()[3])
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Return the bytes of a sound checkpoint."""
+    path = tmp_path_factory.mktemp("sound") / "c.pkl"
+    checkpoint = Checkpoint(path, 1e9, {"name": "a run"})
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(toy.model(), toy.data(), [interrupt("batch", 5), checkpoint])
+    assert Checkpoint.read(path)[1] == {"name": "a run"}
+    return path.read_bytes()
+
+
+def refused(path, message=None):
+    with pytest.raises(CheckpointError, match=message) as error:
+        Checkpoint.read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_other_files(tmp_path):
+    refused(tmp_path / "c.pkl", "cannot read")
+    (tmp_path / "c.pkl").write_bytes(b"something else")
+    refused(tmp_path / "c.pkl", "is not a checkpoint file")
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps({"format": "nnjit model"}))
+    refused(tmp_path / "c.pkl", "is not a checkpoint file of nnjit")
+
+
+def test_another_version(content, tmp_path):
+    document = {**pickle.loads(content), "version": 99}
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document))
+    refused(tmp_path / "c.pkl", "format version 99, this nnjit reads 1")
+
+
+def test_truncated_and_changed_bytes(content, tmp_path):
+    path, rng = tmp_path / "c.pkl", np.random.default_rng(0)
+    for n in (0, 1, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:n])
+        refused(path)
+    for place in rng.integers(60, len(content), 60):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            Checkpoint.read(path)
+        except CheckpointError:
+            continue
+        assert pickle.loads(changed) == pickle.loads(content)  # nothing that has a meaning
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_malicious_file_does_not_run(content, tmp_path):
+    document = {**pickle.loads(content), "about": Malicious(tmp_path / "harm")}
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document))
+    refused(tmp_path / "c.pkl", "asks for posix.mkdir")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_write_that_breaks_off_leaves_the_old_file(error, content, tmp_path, monkeypatch):
+    path = tmp_path / "c.pkl"
+    path.write_bytes(content)
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error)):
+        trainer().fit(toy.model(), toy.data(), [Checkpoint(path, 1e-9)])
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["c.pkl"]
+
+
+@pytest.mark.parametrize("every", [0, -1, "often", float("nan")])
+def test_a_time_that_cannot_be(every):
+    with pytest.raises(ConfigError, match=f"checkpoint_every={every} must be above 0 seconds"):
+        Checkpoint("c.pkl", every)
+
+
+@pytest.mark.parametrize(("takes", "expected"), [(0.0, 10), (2.0, 3)])
+def test_how_often_it_writes(takes, expected, tmp_path, monkeypatch):
+    """Every 10 s in a run of 100 s; or so that writing takes a twentieth of the time."""
+
+    class Clock:
+        now = 0.0
+
+    def write(*arguments):
+        Clock.now += takes
+        written.append(Clock.now)
+
+    written = []
+    monkeypatch.setattr("time.monotonic", lambda: Clock.now)
+    monkeypatch.setattr("nnjit.persistence.write_atomically", write)
+
+    def tick(event, progress):
+        Clock.now += 1.0 if event == "batch" else 0.0
+
+    trainer(epochs=25).fit(toy.model(), toy.data(), [Listener(tick), Checkpoint("c.pkl", 10.0)])
+    assert len(written) == expected
+
+
+def test_begin_and_remove(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "new" / "c.pkl", about={"a": [1, None, "b"]})
+    checkpoint.begin()
+    assert Checkpoint.read(checkpoint.path) == (None, {"a": [1, None, "b"]})
+    (tmp_path / "new" / ".c.pkl.half").touch()
+    (tmp_path / "new" / "model.pkl").touch()
+    checkpoint.remove()
+    assert os.listdir(tmp_path / "new") == ["model.pkl"]
+    checkpoint.remove()
+
+
+HOLD = """
+import pathlib, sys, time
+from nnjit.checkpoint import alone
+with alone(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    path = tmp_path / "c.pkl"
+    assert not is_held(path)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert is_held(path)
+        began = time.monotonic()
+        with pytest.raises(CheckpointError, match="another process is still at work"), alone(path):
+            pass
+        assert time.monotonic() - began < 5
+        other.send_signal(signal.SIGKILL)
+    assert not is_held(path)
+    with alone(path):
+        assert not path.exists()
+    assert os.listdir(tmp_path) == []
