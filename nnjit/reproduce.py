@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .model import Sequential
     from .tracking import Tracker
     from .tracking.query import RecordedRun
-    from .trainer import Trainer
+    from .trainer import Task, Trainer
 
 USAGE = """\
 Train a recorded run again from what the store knows, and compare weights and metrics bit by bit.
@@ -92,11 +92,11 @@ def reproduce(options: Mapping[str, str], out: Console) -> bool:
         data = _load(cfg, run)
         trainer = composition.build(cfg, "trainer", cfg.trusted)
         model = composition.build(cfg, "model", cfg.trusted)
-    trainer.prepare(model, data)
+    task = trainer.prepare(model, data)
     for line in changes(run.tags, environment()):
         out.print(line, soft_wrap=True)
     tracker = _record(cfg, run, options, data) if options.get("record") == "true" else None
-    history = _train(trainer, model, data, tracker, out)
+    history = _train(trainer, model, data, task, tracker, out)
     return _judge(client, run, history, model, out)
 
 
@@ -186,6 +186,7 @@ def _train(
     trainer: "Trainer",
     model: "Sequential",
     data: "DataSplits",
+    task: "Task",
     tracker: "Tracker | None",
     out: Console,
 ) -> "History":
@@ -193,7 +194,7 @@ def _train(
 
     display = terminal.ProgressDisplay(out)
     try:
-        history = trainer.fit(model, data, [display, *([tracker] if tracker else [])])
+        history = trainer.fit(model, task, [display, *([tracker] if tracker else [])])
         lines = tracker.finish(history, data, Classifier.of(model, data)) if tracker else []
     except BaseException as error:
         if tracker:
