@@ -239,9 +239,10 @@ _FORMAT = {"csv": _csv, "json": _json}
 def _pages(client: Any, runs: Sequence["RecordedRun"], options: Options) -> list[str]:
     """Return where MLflow shows these runs side by side; save a view where that is asked for."""
     from .tracking import views
+    from .tracking.address import without_passwords
 
     local = not options.uri.startswith(("http://", "https://"))
-    server = _PORT if local else options.uri.rstrip("/")
+    server = _PORT if local else without_passwords(options.uri).rstrip("/")
     name = options.text.get("view")
     shown = [run.id for run in runs[: views.MOST_IN_VIEW if name else views.MOST_IN_ADDRESS]]
     experiments = list(dict.fromkeys(run.experiment_id for run in runs[: len(shown)]))

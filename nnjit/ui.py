@@ -170,8 +170,10 @@ def _last_line(output: IO[bytes]) -> str:
 
 def _print_pages(uri: str, server: str, options: Mapping[str, str]) -> None:
     from .tracking import find_run, open_existing, query, views
+    from .tracking.address import without_passwords
 
     _, client = open_existing(uri)
+    server = without_passwords(server)
     newest = query.search_runs(client, most=1)
     if not newest:
         raise TrackingError("the store has no run yet: python -m nnjit.run makes one")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..checkpoint import is_held
 from ..errors import TrackingError
-from .store import open_existing
+from .store import find_run, open_existing
 
 CHECKPOINT_TAG, FAILURE_TAG = "nnjit.checkpoint", "nnjit.failure"
 _BITS = ("version.numpy", "version.numba", "version.nnjit", "mlflow.source.git.commit", "cpu")
@@ -26,18 +26,13 @@ def find_unfinished(run: str, uri: str) -> tuple[str, Path]:
     TrackingError
         Where there is no such run, or it cannot go on.
     """
-    mlflow, client = open_existing(uri, "tracking.root=FOLDER")
+    _, client = open_existing(uri, "tracking.root=FOLDER")
     if run == "latest":
         found = next((r for r in _unfinished(client) if not _at_work(r)), None)
         if found is None:
             raise TrackingError("resume=latest: the store has no run that was interrupted")
         return found.info.run_id, _checkpoint(found)
-    try:
-        found = client.get_run(run)
-    except mlflow.exceptions.MlflowException:
-        raise TrackingError(
-            f"resume={run} does not exist in {uri}: resume=latest takes the newest"
-        ) from None
+    found = find_run(client, run, "resume")
     return found.info.run_id, _checkpoint(found)
 
 

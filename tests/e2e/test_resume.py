@@ -214,7 +214,7 @@ def left(tmp_path_factory):
         (["resume=latest", "seed=3"], "seed=3 does not go with resume"),
         (["resume=latest", "--info"], "--info does not go with resume"),
         (["resume="], "resume= names no run"),
-        (["resume=" + "f" * 32], "does not exist in sqlite"),
+        (["resume=" + "f" * 32], "does not exist in the store"),
         (["resume=no/where"], "resume=no/where does not exist: use latest, an id, or a folder"),
         (["resume=latest", "tracking.root=empty"], "there is no store at"),
         (["resume=latest", "trainer.threads=0"], "trainer.threads=0 is not a number of threads"),
