@@ -21,7 +21,7 @@ from .model import Sequential
 from .threads import as_worker, get_threads
 
 T = TypeVar("T")
-_here = threading.local()  # the company that this thread belongs to
+_here = threading.local()  # the company of this thread, and its number there
 
 
 class Stage:
@@ -48,34 +48,24 @@ def train_together(
         After all jobs have ended; Ctrl-C reaches every one of them.
     """
     company = _Company(len(jobs), stage or Stage())
-    results: list[T | BaseException] = [KeyboardInterrupt()] * len(jobs)
+    results: list[Any] = [None] * len(jobs)
+    ended = [threading.Event() for _ in jobs]
 
     def run(i: int) -> None:
-        _here.company = company
-        with as_worker(True), company.on_stage():
-            try:
-                results[i] = jobs[i]()
-            except BaseException as error:
-                results[i] = error
-            finally:
-                company.leave()
+        _here.company, _here.number = company, i
+        try:
+            with as_worker(True), company.on_stage():
+                try:
+                    results[i] = jobs[i]()
+                except BaseException as error:
+                    results[i] = error
+                finally:
+                    company.leave()
+        finally:
+            ended[i].set()
 
-    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    _join(threads, company)
-    if company.interrupted:
-        raise KeyboardInterrupt
+    company.run(run, ended)
     return results
-
-
-def _join(threads: Sequence[threading.Thread], company: "_Company") -> None:
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt:
-        company.interrupted = True
-        _join(threads, company)
 
 
 @contextlib.contextmanager
@@ -129,12 +119,38 @@ class _Company:
 
     def __init__(self, members: int, stage: Stage) -> None:
         self.interrupted = False
-        self._members = members
+        self._members = set(range(members))
         self._here: list[_Call] = []
         self._met = threading.Condition()
-        self._cores = threading.Semaphore(get_threads())  # more at once would only get in the way
+        self._cores: threading.Semaphore | None = None  # more jobs at once would get in the way
         self._stage, self._before = stage, stage.get()
         self._turn = threading.Lock()  # of the one job that is not training
+
+    def run(self, job: Callable[[int], None], ended: Sequence[threading.Event]) -> None:
+        """Start a thread for each job and wait for all; Ctrl-C is passed on to every one of them.
+
+        Thread.join is no way to wait: once interrupted, it takes the thread for ended.
+        """
+        threads = [threading.Thread(target=job, args=(i,), daemon=True) for i in range(len(ended))]
+        failure: BaseException | None = None
+        try:
+            for thread in threads:
+                thread.start()
+        except BaseException as error:
+            self.interrupted, failure = True, error
+            for i, thread in enumerate(threads):
+                if thread.ident is None:
+                    self.leave(i)
+                    ended[i].set()
+        while True:
+            try:
+                for event in ended:
+                    event.wait()
+                break
+            except KeyboardInterrupt as error:
+                self.interrupted, failure = True, error
+        if failure is not None:
+            raise failure
 
     @contextlib.contextmanager
     def on_stage(self) -> Iterator[None]:
@@ -150,6 +166,7 @@ class _Company:
         """Leave the stage to other jobs, and come back to it as it was left."""
         mine = self._stage.get()
         self._stage.put(self._before)
+        self._cores = self._cores or threading.Semaphore(get_threads())
         self._turn.release()
         try:
             with self._cores:
@@ -159,11 +176,10 @@ class _Company:
             self._turn.acquire()
             self._stage.put(mine)
 
-    def leave(self) -> None:
-        """Do not wait for this thread any more."""
+    def leave(self, number: int | None = None) -> None:
+        """Do not wait for this thread any more, or for one that never came."""
         with self._met:
-            self._members -= not getattr(_here, "left", False)
-            _here.left = True
+            self._members.discard(_here.number if number is None else number)
             self._work_if_all_are_here()
 
     def forward(self, layer: Recurrent, x: Array, training: bool) -> tuple[Array, Any]:
@@ -177,6 +193,7 @@ class _Company:
         return self._meet(_Call(kind, _backward, (layer, dy, cache)))
 
     def _meet(self, call: _Call) -> Any:
+        assert self._cores is not None
         self._cores.release()
         with self._met:
             self._here.append(call)
@@ -189,14 +206,14 @@ class _Company:
         return call.result
 
     def _work_if_all_are_here(self) -> None:
-        if len(self._here) < self._members:
+        if len(self._here) < len(self._members):
             return
         kinds: dict[Any, list[_Call]] = {}
         for call in self._here:
             kinds.setdefault(call.kind, []).append(call)
         for calls in kinds.values():
             try:
-                with as_worker(False):
+                with as_worker(False), np.errstate(over="ignore", invalid="ignore"):
                     results = calls[0].work([call.args for call in calls])
                 for call, result in zip(calls, results, strict=True):
                     call.result = result

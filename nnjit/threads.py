@@ -103,29 +103,60 @@ def for_each(function: Callable[[int], None], n: int) -> None:
         _busy.release()
 
 
-def together(member: Callable[[Any], None], shares: Sequence[Any]) -> None:
+def together(
+    member: Callable[[Any], None], shares: Sequence[Any], leave: Callable[[Any], None]
+) -> None:
     """Call ``member(share)`` for all shares at the same time, as they wait for each other.
 
-    A member that fails must let the others go on; its error is raised here.
+    Where one fails, ``leave(share)`` lets the others go on without it; its error is raised here.
     """
+
+    def run(share: Any) -> None:
+        try:
+            member(share)
+        except BaseException:
+            leave(share)
+            raise
+
+    def abandon() -> None:
+        for share in shares:
+            leave(share)
+
     with _busy:
-        _at_once([partial(member, share) for share in shares])
+        _at_once([partial(run, share) for share in shares], abandon)
 
 
-def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
-    """Call the first job here and each other one on a worker, and wait for all."""
+def _at_once(jobs: Sequence[Callable[[], None]], abandon: Callable[[], Any] = lambda: None) -> None:
+    """Call the first job here and each other one on a worker, and wait for all.
+
+    Signals are heard in this thread alone: before it passes one on, ``abandon`` is called, and the
+    workers have come to an end.
+    """
     while len(_workers) < len(jobs) - 1:
         _workers.append(_Worker())
     helpers = _workers[: len(jobs) - 1]
-    for worker, job in zip(helpers, jobs[1:], strict=True):
-        worker.post(job)
+    errors: list[BaseException | None] = []
     try:
+        for worker, job in zip(helpers, jobs[1:], strict=True):
+            worker.post(job)
         jobs[0]()
-    finally:
-        errors = [worker.wait() for worker in helpers]
-    for error in errors:
-        if error is not None:
-            raise error
+    except BaseException as error:
+        abandon()
+        errors.append(error)
+    while True:
+        try:
+            errors += [worker.wait() for worker in helpers]
+            break
+        except KeyboardInterrupt as interrupt:
+            abandon()
+            errors.append(interrupt)
+    for failure in errors:
+        if failure is not None:
+            raise failure
+
+
+def _nothing() -> None:
+    pass
 
 
 @final
@@ -136,7 +167,7 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self._job: Callable[[], None] = lambda: None
+        self._job = _nothing
         self._error: BaseException | None = None
         self._counts = np.zeros((2, 16), np.int64)
         self._posted, self._done = threading.Event(), threading.Event()
@@ -164,12 +195,13 @@ class _Worker:
         _inside.worker = True
         for job in range(1, 1 << 62):
             self._await(0, job, self._posted)
+            work, self._job = self._job, _nothing  # what it holds may be large
             try:
                 self._error = None
-                self._job()
+                work()
             except BaseException as error:
                 self._error = error
-            self._job = lambda: None  # what it held may be large
+            del work
             self._counts[1, 0] = job
             self._done.set()
 

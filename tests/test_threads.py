@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+import time
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -57,3 +59,40 @@ def test_a_forked_child_has_threads_of_its_own(set_threads):
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_interrupt_waits_for_the_workers(set_threads):
+    set_threads(2)
+    main, ended = threading.get_ident(), []
+
+    def work(i):
+        if threading.get_ident() != main:
+            os.kill(os.getpid(), signal.SIGINT)  # while the main thread waits, or works
+            time.sleep(0.3)
+            ended.append(i)
+        else:
+            time.sleep(0.05)
+
+    for _ in range(2):
+        ended.clear()
+        with pytest.raises(KeyboardInterrupt):
+            threads.for_each(work, 2)
+        assert ended
+    met = []
+    threads.together(met.append, [0, 1], met.append)
+    assert sorted(met) == [0, 1]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_member_that_fails_is_left_out(failing, set_threads):
+    set_threads(2)
+    gone = threading.Event()
+
+    def member(share):
+        if share == failing:
+            raise ZeroDivisionError
+        assert gone.wait(10)  # as a member waits that has not heard of it
+
+    with pytest.raises(ZeroDivisionError):
+        threads.together(member, [0, 1], lambda share: gone.set())
+    threads.for_each(abs, 4)

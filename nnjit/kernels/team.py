@@ -28,7 +28,7 @@ class Share(NamedTuple):
 
 
 def shares(units: int, n: int) -> list[Share]:
-    """Return the shares of a team of n."""
+    """Return the shares of a team of n; none is empty as long as there are 8 units for each."""
     meetings = np.zeros((n, _LINE), np.int64)
     return [Share(*_edges(units, i, n, 8), i, meetings) for i in range(n)]
 
@@ -39,8 +39,8 @@ def part(size: int, share: Share, step: int = 1) -> slice:
 
 
 def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
-    end = size if i == n - 1 else size * (i + 1) // n // step * step
-    return size * i // n // step * step, end
+    blocks = -(-size // step)
+    return min(size, blocks * i // n * step), min(size, blocks * (i + 1) // n * step)
 
 
 def leave(share: Share) -> None:

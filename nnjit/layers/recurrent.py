@@ -223,13 +223,9 @@ class Recurrent(Layer):
         arrays = work(groups[0])
 
         def member(share: Share) -> None:
-            try:
-                run(groups[0], arrays, share)
-            except BaseException:
-                leave(share)
-                raise
+            run(groups[0], arrays, share)
 
-        together(member, shares(self.hidden_size, team))
+        together(member, shares(self.hidden_size, team), leave)
 
     def _run_forward(
         self,
@@ -319,9 +315,10 @@ class Recurrent(Layer):
         H = self.hidden_size
         step = tiles * (_STEP_SECONDS * H + 2 * self.cell.gates * H * H * LANES / _FLOPS)
         threads = 1 if numba.config.DISABLE_JIT else free_threads()
-        if tiles < threads and step > _WORTH_A_MEETING:
-            return [slice(0, tiles)], threads
         n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
+        team = min(threads, -(-H // 8), int(step / _WORTH_A_MEETING))
+        if team > max(1, min(threads, tiles)):
+            return [slice(0, tiles)], team
         edges = [tiles * i // n for i in range(n + 1)]
         return [slice(a, b) for a, b in pairwise(edges)], 1
 
