@@ -18,7 +18,7 @@ from .callbacks import Callback, Progress
 from .layers.base import Array, Gradients
 from .layers.recurrent import Arrays, Recurrent, Walk
 from .model import Sequential
-from .threads import as_worker, get_threads
+from .threads import as_worker, get_threads, without_spinning
 
 T = TypeVar("T")
 _here = threading.local()  # the company of this thread, and its number there
@@ -64,7 +64,8 @@ def train_together(
         finally:
             ended[i].set()
 
-    company.run(run, ended)
+    with without_spinning():
+        company.run(run, ended)
     return results
 
 

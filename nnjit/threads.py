@@ -21,6 +21,7 @@ from .kernels.team import watch
 
 # About a millisecond: waking a thread that sleeps takes longer than small work.
 _LOOKS = 0 if numba.config.DISABLE_JIT else 1_000_000
+_looks = _LOOKS
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
@@ -83,6 +84,17 @@ def as_worker(worker: bool) -> Iterator[None]:
         yield
     finally:
         _inside.worker = before
+
+
+@contextlib.contextmanager
+def without_spinning() -> Iterator[None]:
+    """Let threads that wait sleep at once: others have work for the cores."""
+    global _looks
+    _looks = 0
+    try:
+        yield
+    finally:
+        _looks = _LOOKS
 
 
 def for_each(function: Callable[[int], None], n: int) -> None:
@@ -186,7 +198,7 @@ class _Worker:
 
     def _await(self, row: int, job: int, event: threading.Event) -> None:
         """Wait until a count has reached a job; its event, set afterwards, may be of one before."""
-        if not watch(self._counts, row, job, _LOOKS):
+        if not watch(self._counts, row, job, _looks):
             while self._counts[row, 0] < job:
                 event.wait()
                 event.clear()
