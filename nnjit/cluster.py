@@ -6,21 +6,20 @@ A job whose process is killed counts as failed, and the others go on.
 import os
 import re
 import socket
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from . import jobs
 from .composition import first_line
 from .errors import ConfigError
-from .launcher import one_job
+from .launcher import SweepLauncher, one_job
 
 Wait = Callable[[], JobReturn]
 _HANDED_ON = ("NNJIT_", "MLFLOW_", "HYDRA_")  # variables that a job on another machine gets too
@@ -30,24 +29,17 @@ class LostError(Exception):
     """The process of a job ended without a result."""
 
 
-class _Launcher(Launcher, ABC):
+class _Launcher(SweepLauncher):
     """Starts the jobs of a sweep somewhere and waits for all of them."""
-
-    def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Take what Hydra says of the sweep."""
-        self._sweep = (hydra_context, config, task_function)
-        self._hydra = config.hydra
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run a job for each list of overrides; return what each came to, in the same order."""
-        setup_globals()
-        configure_log(self._hydra.hydra_logging, self._hydra.verbose)
-        Path(str(self._hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        state = Singleton.get_state()
+        self._begin()
+        sweep = (self._context, self._config, self._task, Singleton.get_state())
         given = [
-            (*self._sweep, state, initial_job_idx + i, list(overrides))
+            (*sweep, initial_job_idx + i, list(overrides))
             for i, overrides in enumerate(job_overrides)
         ]
         returns: dict[int, JobReturn] = {}

@@ -10,6 +10,7 @@ import re
 import signal
 import threading
 import time
+from abc import ABC
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -28,8 +29,24 @@ _busy = threading.Lock()  # in a worker, while it runs a job
 _GRACE = 20.0  # seconds in which an interrupted job may close its record
 
 
+class SweepLauncher(Launcher, ABC):
+    """Base of the launchers: what Hydra says of the sweep, and the folder of that."""
+
+    def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
+        """Take what Hydra says of the sweep."""
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def _begin(self) -> Path:
+        """Make ready for the jobs; return the folder of the sweep."""
+        setup_globals()
+        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        folder = Path(str(self._config.hydra.sweep.dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
 @final
-class JoblibLauncher(Launcher):
+class JoblibLauncher(SweepLauncher):
     """Runs the jobs in ``n_jobs`` processes; -1 makes one for each core.
 
     Raises
@@ -43,20 +60,13 @@ class JoblibLauncher(Launcher):
             raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: use 1 or more, or -1 for all cores")
         self._n_workers = threads.available_cores() if n_jobs == -1 else n_jobs
 
-    def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Take what Hydra says of the sweep."""
-        self._context, self._task, self._config = hydra_context, task_function, config
-
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run a job for each list of overrides; return what each came to, in the same order."""
         import joblib  # here, not by several threads at once  # noqa: F401
 
-        setup_globals()
-        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        folder = Path(self._config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._begin()
         given = (self._context, self._config, self._task, Singleton.get_state())
         n = min(self._n_workers, len(job_overrides))
         share = max(1, threads.available_cores() // n)
@@ -173,10 +183,17 @@ def one_job(
     """Run one job in the process of a worker."""
     setup_globals()
     Singleton.set_state(state)
+    with _busy:
+        return job_here(context, config, task, number, overrides)
+
+
+def job_here(
+    context: Any, config: Any, task: Callable[..., Any], number: int, overrides: list[str]
+) -> JobReturn:
+    """Compose one job and run it in this process."""
     job = context.config_loader.load_sweep_config(config, overrides)
     with open_dict(job):
         job.hydra.job.id = f"{job.hydra.job.name}_{number}"
         job.hydra.job.num = number
     HydraConfig.instance().set_config(job)
-    with _busy:
-        return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)

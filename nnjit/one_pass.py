@@ -6,17 +6,15 @@ launcher. The data set, which has a seed of its own, is the same for all.
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, final
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
-from hydra.plugins.launcher import Launcher
-from omegaconf import open_dict
+from hydra.core.utils import JobReturn
 
 from .errors import ConfigError
+from .launcher import SweepLauncher, job_here
 from .replicas import Stage, train_together
 
 _FREE = ("trainer.seed", "optimizer.learning_rate")  # what jobs of one pass may differ in
@@ -63,7 +61,7 @@ def _first_seed(arguments: Sequence[str]) -> int:
 
 
 @final
-class OnePassLauncher(Launcher):
+class OnePassLauncher(SweepLauncher):
     """Runs jobs that differ in seed and learning rate alone together, ``at_once`` at most.
 
     Raises
@@ -77,20 +75,18 @@ class OnePassLauncher(Launcher):
             raise ConfigError(f"hydra.launcher.at_once={at_once}: use 1 or more")
         self._at_once = at_once
 
-    def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Take what Hydra says of the sweep."""
-        self._context, self._task, self._config = hydra_context, task_function, config
-
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run a job for each list of overrides; return what each came to, in the same order."""
-        setup_globals()
-        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        Path(self._config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        self._begin()
+        given = (self._context, self._config, self._task)
         found: dict[int, JobReturn] = {}
         for numbers in self._groups(job_overrides):
-            works = [partial(self._job, initial_job_idx + i, job_overrides[i]) for i in numbers]
+            works = [
+                partial(job_here, *given, initial_job_idx + i, list(job_overrides[i]))
+                for i in numbers
+            ]
             for i, result in zip(numbers, train_together(works, _HydraStage()), strict=True):
                 if isinstance(result, BaseException):
                     raise result
@@ -105,16 +101,6 @@ class OnePassLauncher(Launcher):
             alike.setdefault(kept, []).append(i)
         n = self._at_once
         return [jobs[i : i + n] for jobs in alike.values() for i in range(0, len(jobs), n)]
-
-    def _job(self, number: int, overrides: Sequence[str]) -> JobReturn:
-        job = self._context.config_loader.load_sweep_config(self._config, list(overrides))
-        with open_dict(job):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
-            job.hydra.job.num = number
-        HydraConfig.instance().set_config(job)
-        return run_job(
-            self._task, job, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self._context
-        )
 
 
 @final
