@@ -16,4 +16,5 @@ else:
 HAS_PERMUTE, LANES = _form.HAS_PERMUTE, _form.LANES
 load, lane, store, zeros, total = _form.load, _form.lane, _form.store, _form.zeros, _form.total
 tanh, sigmoid, lookup = _form.tanh, _form.sigmoid, _form.lookup
-transpose, transpose_rows, add_quads = _form.transpose, _form.transpose_rows, _form.add_quads
+transpose, transpose_rows = _form.transpose, _form.transpose_rows
+add_by_code, add_quads = _form.add_by_code, _form.add_quads

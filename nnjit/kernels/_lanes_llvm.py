@@ -222,11 +222,38 @@ def transpose_rows(typingctx: Any, dst: Any, i: Any, j: Any, src: Any, rows: Any
 
 
 @intrinsic
-def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: Any) -> Any:
-    """Add ``y[i, t, j : j + 4, n]`` to ``sums[n, codes[i, t, n], :]`` for every lane n.
+def add_by_code(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: Any) -> Any:
+    """Add ``y[i, t, j : j + LANES, n]`` to ``sums[i, codes[i, t, n], j:]`` for every lane n."""
 
-    Rows of y beyond its last are the last again. Each lane has sums of its own, (LANES, V, 4), so
-    that no addition waits for the one before it.
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums_type, codes_type, _, _, y_type, _ = signature.args
+        i, t, j = args[2], args[3], args[5]
+        number = lambda value: ir.Constant(t.type, value)  # noqa: E731
+        rows = []
+        for r in range(LANES):
+            index = (i, t, builder.add(j, number(r)))
+            pointer, align = _pointer(context, builder, y_type, args[4], index)
+            rows.append(builder.load(pointer, align=align))
+        first = builder.bitcast(
+            _pointer(context, builder, codes_type, args[1], (i, t))[0], ir.IntType(8).as_pointer()
+        )
+        for n, row in enumerate(_transpose_ir(builder, rows)):
+            code = builder.zext(builder.load(builder.gep(first, [number(n)])), t.type)
+            pointer, align = _pointer(context, builder, sums_type, args[0], (i, code, j))
+            old = builder.load(pointer, align=align)
+            builder.store(builder.fadd(old, row), pointer, align=align)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(sums, codes, n, n, y, n), codegen
+
+
+@intrinsic
+def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: Any) -> Any:
+    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]`` for every lane n.
+
+    Rows of y beyond its last are the last again. Each lane has a quad of its own for each level, so
+    that no addition waits for the one before it: sums are (1, V, 4, LANES), a contiguous array.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -241,26 +268,21 @@ def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: 
             row = builder.select(builder.icmp_signed("<", row, last), row, last)
             pointer, align = _pointer(context, builder, y_type, args[4], (i, t, row))
             rows.append(builder.load(pointer, align=align))
-        codes = context.make_array(codes_type)(context, builder, args[1])
-        sums = context.make_array(sums_type)(context, builder, args[0])
+        first, _ = _pointer(context, builder, codes_type, args[1], (i, t))
+        first = builder.bitcast(first, ir.IntType(8).as_pointer())
         quad = ir.VectorType(rows[0].type.element, 4)
+        data = context.make_array(sums_type)(context, builder, args[0]).data
+        data = builder.bitcast(data, quad.as_pointer())
         for c, column in enumerate(_four_columns(builder, rows)):
             for q in range(4):  # the quad of lane 4 q + c
                 lane = number(4 * q + c)
-                code = builder.load(
-                    cgutils.get_item_pointer(
-                        context, builder, codes_type, codes, [i, t, lane], wraparound=False
-                    )
-                )
-                index = [lane, builder.zext(code, t.type), number(0)]
-                pointer = cgutils.get_item_pointer(
-                    context, builder, sums_type, sums, index, wraparound=False
-                )
-                pointer = builder.bitcast(pointer, quad.as_pointer())
+                code = builder.zext(builder.load(builder.gep(first, [lane])), t.type)
+                place = builder.gep(data, [builder.mul(code, number(LANES))])
+                place = builder.gep(place, [lane])  # a constant step behind the level's own
                 mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * q + g for g in range(4)])
                 value = builder.shuffle_vector(column, column, mask)
-                old = builder.load(pointer, align=align)
-                builder.store(builder.fadd(old, value), pointer, align=align)
+                old = builder.load(place, align=align)
+                builder.store(builder.fadd(old, value), place, align=align)
         return context.get_dummy_value()
 
     n = types.intp

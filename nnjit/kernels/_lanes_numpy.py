@@ -65,7 +65,13 @@ def lookup(table: Lanes, codes: Lanes, i: int, t: int) -> Lanes:
     return table[codes[i, t]]
 
 
+def add_by_code(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> None:
+    """Add ``y[i, t, j : j + LANES, n]`` to ``sums[i, codes[i, t, n], j:]`` for every lane n."""
+    np.add.at(sums[i, :, j : j + LANES], codes[i, t], y[i, t, j : j + LANES].T)
+
+
 def add_quads(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> None:
-    """Add ``y[i, t, j : j + 4, n]`` to ``sums[n, codes[i, t, n], :]``; see ``_lanes_llvm``."""
+    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]``; see ``_lanes_llvm``."""
     rows = np.minimum(np.arange(j, j + 4), y.shape[2] - 1)
-    sums[np.arange(LANES), codes[i, t]] += y[i, t, rows].T
+    quads = sums.reshape(-1, LANES, 4)  # a view
+    quads[codes[i, t], np.arange(LANES)] += y[i, t, rows].T

@@ -4,8 +4,9 @@
 ``h = z * h' + (1 - z) * g``. Gate order in U, V and b: z, r, g.
 """
 
-from ._jit import jit
+from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
+from .one_unit import first_state, walk, walk_back
 from .product import add_outer, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -86,6 +87,47 @@ def gru_backward(a, V, h, m, dh, carry, share):
                 store(a, i, t, H + j, d * old * r * (1.0 - r))
         meet(share)
         add_product(carry, 0, begin, end, gates, dzr, t)
+
+
+@inlined
+def _step(cell, i, t, k, old):
+    a, V, h = cell
+    z = sigmoid(load(a, i, t, 0) + V[k, 0, 0] * old)
+    r = sigmoid(load(a, i, t, 1) + V[k, 0, 1] * old)
+    g = tanh(load(a, i, t, 2) + r * (V[k, 0, 2] * old))
+    y = (1.0 - z) * g + z * old
+    store(a, i, t, 0, z)
+    store(a, i, t, 1, r)
+    store(a, i, t, 2, g)
+    store(h, i, t + 1, 0, y)
+    return y
+
+
+@jit
+def gru_forward_one(a, V, h, m, share):
+    """Do what `gru_forward` does for one unit; m is left alone."""
+    walk(first_state, _step, (a, V, h))
+
+
+@inlined
+def _step_back(cell, i, t, k, d):
+    a, V, h, m = cell
+    z, r, g, old = load(a, i, t, 0), load(a, i, t, 1), load(a, i, t, 2), load(h, i, t, 0)
+    dz = d * ((old - g) * (z * (1.0 - z)))
+    dg = d * ((1.0 - z) * (1.0 - g * g))
+    dm = V[k, 0, 2] * dg
+    dr = dm * (old * (r * (1.0 - r)))
+    store(a, i, t, 0, dz)
+    store(a, i, t, 1, dr)
+    store(a, i, t, 2, dg)
+    store(m, i, t, 0, r * old)
+    return V[k, 0, 1] * dr + (dm * r + (V[k, 0, 0] * dz + d * z))
+
+
+@jit
+def gru_backward_one(a, V, h, m, dh, carry, share):
+    """Do what `gru_backward` does for one unit."""
+    walk_back(_step_back, (a, V, h, m), dh, carry)
 
 
 @jit

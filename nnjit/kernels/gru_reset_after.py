@@ -4,8 +4,9 @@
 ``h = z * h' + (1 - z) * g``. Gate order in U, V and b: z, r, g; c is the second bias of g.
 """
 
-from ._jit import jit
+from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh, zeros
+from .one_unit import first_state, walk, walk_back
 from .product import add_outer, add_product, add_sum, own, packed, packed_turned
 from .team import meet
 
@@ -84,6 +85,49 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, share):
         meet(share)
         add_product(carry, 0, begin, end, gates, dzr, t)
         add_product(carry, 0, begin, end, candidate, q, t)
+
+
+@inlined
+def _step(cell, i, t, k, old):
+    a, V, h, c, q = cell
+    z = sigmoid(load(a, i, t, 0) + V[k, 0, 0] * old)
+    r = sigmoid(load(a, i, t, 1) + V[k, 0, 1] * old)
+    recurrent = V[k, 0, 2] * old + c[own(c, i), 0]
+    g = tanh(load(a, i, t, 2) + r * recurrent)
+    y = (1.0 - z) * g + z * old
+    store(a, i, t, 0, z)
+    store(a, i, t, 1, r)
+    store(a, i, t, 2, g)
+    store(q, i, t, 0, recurrent)
+    store(h, i, t + 1, 0, y)
+    return y
+
+
+@jit
+def gru_reset_after_forward_one(a, V, c, h, q, share):
+    """Do what `gru_reset_after_forward` does for one unit."""
+    walk(first_state, _step, (a, V, h, c, q))
+
+
+@inlined
+def _step_back(cell, i, t, k, d):
+    a, V, h, q = cell
+    z, r, g, old = load(a, i, t, 0), load(a, i, t, 1), load(a, i, t, 2), load(h, i, t, 0)
+    dz = d * ((old - g) * (z * (1.0 - z)))
+    dg = d * ((1.0 - z) * (1.0 - g * g))
+    dr = dg * (load(q, i, t, 0) * (r * (1.0 - r)))
+    dq = dg * r
+    store(a, i, t, 0, dz)
+    store(a, i, t, 1, dr)
+    store(a, i, t, 2, dg)
+    store(q, i, t, 0, dq)
+    return V[k, 0, 2] * dq + (V[k, 0, 1] * dr + (V[k, 0, 0] * dz + d * z))
+
+
+@jit
+def gru_reset_after_backward_one(a, V, c, h, q, dh, carry, share):
+    """Do what `gru_reset_after_backward` does for one unit."""
+    walk_back(_step_back, (a, V, h, q), dh, carry)
 
 
 @jit

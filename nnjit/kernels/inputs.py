@@ -8,7 +8,7 @@ Codes look rows of U up, signals are multiplied by U; the cells never see the di
 import numpy as np
 
 from ._jit import jit
-from ._lanes import HAS_PERMUTE, LANES, add_quads, load, lookup, store, transpose, zeros
+from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, store, zeros
 from .product import GRAIN, add_outer, add_product, add_sum, own, packed, packed_turned, set_product
 
 
@@ -41,14 +41,10 @@ def project_codes_backward(da, codes, dU):
     """Add the gradient of U, one for each tile, that follows from ``da``; b's is its sum over V."""
     T, G = da.shape[1], da.shape[2]
     wide = G - G % LANES
-    rows = np.empty((1, LANES, LANES), da.dtype)
     for i in range(da.shape[0]):
         for t in range(T - 1, -1, -1):
             for j in range(0, wide, LANES):
-                transpose(rows, 0, 0, da, i, t, j)
-                for n in range(LANES):
-                    v = codes[i, t, n]
-                    store(dU, i, v, j, load(dU, i, v, j) + load(rows, 0, n, 0))
+                add_by_code(dU, codes, i, t, da, j)
         for j in range(wide, G, 4):
             _add_four_gates(da, codes, dU, i, j)
 
@@ -58,18 +54,19 @@ def _add_four_gates(da, codes, dU, i, j):
     """Add to columns j to j + 4 of dU[i], in spans of GRAIN steps (see `product`)."""
     T, V = da.shape[1], dU.shape[1]
     gates = min(4, da.shape[2] - j)
-    sums = np.empty((LANES, V, 4), da.dtype)
+    sums = np.empty((1, V, 4, LANES), da.dtype)  # for each level a quad for each lane
     for begin in range((T - 1) // GRAIN * GRAIN, -1, -GRAIN):
-        for n in range(LANES):
-            for v in range(V):
-                for g in range(4):
-                    sums[n, v, g] = 0
+        for v in range(V):
+            for r in range(4):
+                store(sums, 0, v, r, zeros(da))
         for t in range(begin, min(begin + GRAIN, T)):
             add_quads(sums, codes, i, t, da, j)
-        for n in range(LANES):
-            for v in range(V):
-                for g in range(gates):
-                    dU[i, v, j + g] += sums[n, v, g]
+        for v in range(V):
+            low = load(sums, 0, v, 0) + load(sums, 0, v, 1)
+            store(sums, 0, v, 0, low + (load(sums, 0, v, 2) + load(sums, 0, v, 3)))
+            for g in range(gates):
+                low = sums[0, v, 0, g] + sums[0, v, 0, 4 + g]
+                dU[i, v, j + g] += low + (sums[0, v, 0, 8 + g] + sums[0, v, 0, 12 + g])
 
 
 @jit

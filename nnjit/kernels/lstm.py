@@ -4,8 +4,9 @@
 ``h = o * tanh(c)``. Gate order in U, V and b: f, i, o, g.
 """
 
-from ._jit import jit
+from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
+from .one_unit import walk, walk_back
 from .product import add_outer, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -79,6 +80,60 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, share):
                 store(carry_c, k, 0, j, dc * f)
         meet(share)
         set_product(carry, 0, begin, end, turned, a, t)
+
+
+@inlined
+def _start(cell, i):
+    return load(cell[2], i, 0, 0), load(cell[3], i, 0, 0)
+
+
+@inlined
+def _step(cell, k, t, r, state):
+    a, V, h, c = cell
+    old, old_cell = state
+    f = sigmoid(load(a, k, t, 0) + V[r, 0, 0] * old)
+    i = sigmoid(load(a, k, t, 1) + V[r, 0, 1] * old)
+    o = sigmoid(load(a, k, t, 2) + V[r, 0, 2] * old)
+    g = tanh(load(a, k, t, 3) + V[r, 0, 3] * old)
+    cell_state = f * old_cell + i * g
+    y = o * tanh(cell_state)
+    store(a, k, t, 0, f)
+    store(a, k, t, 1, i)
+    store(a, k, t, 2, o)
+    store(a, k, t, 3, g)
+    store(c, k, t + 1, 0, cell_state)
+    store(h, k, t + 1, 0, y)
+    return y, cell_state
+
+
+@jit
+def lstm_forward_one(a, V, h, c, share):
+    """Do what `lstm_forward` does for one unit."""
+    walk(_start, _step, (a, V, h, c))
+
+
+@inlined
+def _step_back(cell, k, t, r, d):
+    a, V, c, carry_c = cell
+    f, i, o, g = load(a, k, t, 0), load(a, k, t, 1), load(a, k, t, 2), load(a, k, t, 3)
+    y = tanh(load(c, k, t + 1, 0))
+    dc = load(carry_c, k, 0, 0) + d * (o * (1.0 - y * y))
+    df = dc * (load(c, k, t, 0) * (f * (1.0 - f)))
+    di = dc * (g * (i * (1.0 - i)))
+    do = d * (y * (o * (1.0 - o)))
+    dg = dc * (i * (1.0 - g * g))
+    store(carry_c, k, 0, 0, dc * f)
+    store(a, k, t, 0, df)
+    store(a, k, t, 1, di)
+    store(a, k, t, 2, do)
+    store(a, k, t, 3, dg)
+    return (V[r, 0, 0] * df + V[r, 0, 1] * di) + (V[r, 0, 2] * do + V[r, 0, 3] * dg)
+
+
+@jit
+def lstm_backward_one(a, V, h, c, dh, carry, carry_c, share):
+    """Do what `lstm_backward` does for one unit."""
+    walk_back(_step_back, (a, V, c, carry_c), dh, carry)
 
 
 @jit

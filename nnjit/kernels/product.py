@@ -157,7 +157,7 @@ def add_outer(out, x, y, first):
     y : (tiles, T, M or more, LANES)
     """
     T, (K, M) = y.shape[1], out.shape[1:]
-    wide, whole_k, whole_m = M - M % LANES, K - K % 4, M - M % 4
+    wide, whole_k = M - M % LANES, K - K % 4
     rows = np.empty((1, SPAN * LANES, LANES), y.dtype)
     for i in range(out.shape[0]):
         for begin in range((T - 1) // SPAN * SPAN, -1, -SPAN):
@@ -166,19 +166,23 @@ def add_outer(out, x, y, first):
                 for t in range(begin, end):
                     transpose(rows, 0, (t - begin) * LANES, y, i, t, first + m)
                 add_columns(out, i, m, x, i, begin, end, rows, 0)
-            for k in range(0, whole_k, 4):
-                for m in range(wide, whole_m, 4):
-                    _add_four_by_four(out, i, k, m, x, y, first + m, begin, end)
-            for k in range(K):
-                for m in range(wide if k >= whole_k else whole_m, M):
-                    a = zeros(x)
-                    for t in range(begin, end):
-                        a = a + load(x, i, t, k) * load(y, i, t, first + m)
-                    out[i, k, m] += total(a)
+            for m in range(wide, M, 4):
+                for k in range(0, whole_k, 4):
+                    _add_four_by_four(out, i, k, m, x, y, first, begin, end)
+                for k in range(whole_k, K):
+                    _add_one_by_four(out, i, k, m, x, y, first, begin, end)
 
 
 @inlined
-def _add_four_by_four(out, i, k, m, x, y, j, begin, end):
+def _four_of(out, m, first):
+    """Return the rows of y for columns m to m + 4; those beyond the last column are the last."""
+    last = out.shape[2] - 1
+    return first + m, first + min(m + 1, last), first + min(m + 2, last), first + min(m + 3, last)
+
+
+@inlined
+def _add_four_by_four(out, i, k, m, x, y, first, begin, end):
+    j0, j1, j2, j3 = _four_of(out, m, first)
     a00 = a01 = a02 = a03 = zeros(x)
     a10 = a11 = a12 = a13 = zeros(x)
     a20 = a21 = a22 = a23 = zeros(x)
@@ -186,13 +190,13 @@ def _add_four_by_four(out, i, k, m, x, y, j, begin, end):
     for t in range(begin, end):
         x0, x1 = load(x, i, t, k), load(x, i, t, k + 1)
         x2, x3 = load(x, i, t, k + 2), load(x, i, t, k + 3)
-        v = load(y, i, t, j)
+        v = load(y, i, t, j0)
         a00, a10, a20, a30 = a00 + x0 * v, a10 + x1 * v, a20 + x2 * v, a30 + x3 * v
-        v = load(y, i, t, j + 1)
+        v = load(y, i, t, j1)
         a01, a11, a21, a31 = a01 + x0 * v, a11 + x1 * v, a21 + x2 * v, a31 + x3 * v
-        v = load(y, i, t, j + 2)
+        v = load(y, i, t, j2)
         a02, a12, a22, a32 = a02 + x0 * v, a12 + x1 * v, a22 + x2 * v, a32 + x3 * v
-        v = load(y, i, t, j + 3)
+        v = load(y, i, t, j3)
         a03, a13, a23, a33 = a03 + x0 * v, a13 + x1 * v, a23 + x2 * v, a33 + x3 * v
     _add_totals(out, i, k, m, a00, a01, a02, a03)
     _add_totals(out, i, k + 1, m, a10, a11, a12, a13)
@@ -201,11 +205,25 @@ def _add_four_by_four(out, i, k, m, x, y, j, begin, end):
 
 
 @inlined
+def _add_one_by_four(out, i, k, m, x, y, first, begin, end):
+    j0, j1, j2, j3 = _four_of(out, m, first)
+    a0 = a1 = a2 = a3 = zeros(x)
+    for t in range(begin, end):
+        v = load(x, i, t, k)
+        a0, a1 = a0 + v * load(y, i, t, j0), a1 + v * load(y, i, t, j1)
+        a2, a3 = a2 + v * load(y, i, t, j2), a3 + v * load(y, i, t, j3)
+    _add_totals(out, i, k, m, a0, a1, a2, a3)
+
+
+@inlined
 def _add_totals(out, i, k, m, a0, a1, a2, a3):
     out[i, k, m] += total(a0)
-    out[i, k, m + 1] += total(a1)
-    out[i, k, m + 2] += total(a2)
-    out[i, k, m + 3] += total(a3)
+    if m + 1 < out.shape[2]:
+        out[i, k, m + 1] += total(a1)
+    if m + 2 < out.shape[2]:
+        out[i, k, m + 2] += total(a2)
+    if m + 3 < out.shape[2]:
+        out[i, k, m + 3] += total(a3)
 
 
 @inlined

@@ -1,7 +1,8 @@
 """Elman RNN: ``h = tanh(x U + h' V + b)`` (Elman 1990)."""
 
-from ._jit import jit
+from ._jit import inlined, jit
 from ._lanes import load, store, tanh
+from .one_unit import first_state, walk, walk_back
 from .product import add_outer, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -58,6 +59,35 @@ def rnn_backward(a, V, h, dh, carry, share):
                 store(a, i, t, j, d * (1.0 - y * y))
         meet(share)
         set_product(carry, 0, begin, end, turned, a, t)
+
+
+@inlined
+def _step(cell, i, t, r, old):
+    a, V, h = cell
+    y = tanh(load(a, i, t, 0) + V[r, 0, 0] * old)
+    store(h, i, t + 1, 0, y)
+    return y
+
+
+@jit
+def rnn_forward_one(a, V, h, share):
+    """Do what `rnn_forward` does for one unit; ``a`` stays."""
+    walk(first_state, _step, (a, V, h))
+
+
+@inlined
+def _step_back(cell, i, t, r, d):
+    a, V, h = cell
+    y = load(h, i, t + 1, 0)
+    da = d * (1.0 - y * y)
+    store(a, i, t, 0, da)
+    return V[r, 0, 0] * da
+
+
+@jit
+def rnn_backward_one(a, V, h, dh, carry, share):
+    """Do what `rnn_backward` does for one unit."""
+    walk_back(_step_back, (a, V, h), dh, carry)
 
 
 @jit

@@ -81,6 +81,7 @@ class Recurrent(Layer):
         if hidden_size < 1:
             raise ConfigError(f"hidden_size={hidden_size} must be 1 or more")
         self.hidden_size = hidden_size
+        self.cell = self.cell.of_size(hidden_size)
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
