@@ -99,6 +99,9 @@ def without_spinning() -> Iterator[None]:
 
 def for_each(function: Callable[[int], None], n: int) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several."""
+    if n == 1 and _n_threads:
+        function(0)
+        return
     indices = iter(range(n))  # all threads draw from it
 
     def drain() -> None:

@@ -21,10 +21,24 @@ from registry import (
 
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import RNN, Bptt, Codes, Signal
+from nnjit.layers import plan as planning
 from nnjit.layers import recurrent as engine
 
 # (N, T, H): one clip, whole and broken tiles, odd and whole blocks of units, spans and pieces.
 SHAPES = [(1, 1, 1), (5, 2, 3), (16, 130, 8), (33, 300, 9), (5, 130, 17), (33, 2, 1)]
+
+
+@pytest.fixture
+def replan(monkeypatch):
+    """Change what plans are made by, for one test."""
+
+    def change(**constants):
+        for name, value in constants.items():
+            monkeypatch.setattr(planning, name, value)
+        planning.plan.cache_clear()
+
+    yield change
+    planning.plan.cache_clear()
 
 
 def made(cell, kind, N, T, H, rng, dtype="float64", **options):
@@ -153,9 +167,9 @@ def assert_same_bits(runs):
 @both_inputs
 @both_outputs
 @both_dtypes
-def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, monkeypatch):
-    def run(checkpoint, keep_bytes=engine._KEEP_BYTES):
-        monkeypatch.setattr(engine, "_KEEP_BYTES", keep_bytes)
+def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, replan):
+    def run(checkpoint, keep_bytes=planning._KEEP_BYTES):
+        replan(_KEEP_BYTES=keep_bytes)
         layer.bptt = Bptt(checkpoint)
         return forward_backward(layer, x, dy)
 
@@ -256,11 +270,8 @@ def test_threads_leave_the_bits(cell, kind, rng, set_threads):
 @both_inputs
 @pytest.mark.parametrize("checkpoint", ["off", 128])
 @pytest.mark.parametrize("shape", [(33, 200, 5), (16, 200, 40)], ids=str)
-def test_groups_and_teams_leave_the_bits(
-    cell, kind, checkpoint, shape, rng, set_threads, monkeypatch
-):
-    monkeypatch.setattr(engine, "_WORTH_A_THREAD", 1e-12)
-    monkeypatch.setattr(engine, "_WORTH_A_MEETING", 1e-12)
+def test_groups_and_teams_leave_the_bits(cell, kind, checkpoint, shape, rng, set_threads, replan):
+    replan(_WORTH_A_THREAD=1e-12, _WORTH_A_MEETING=1e-12)
     layer, x = made(cell, kind, *shape, rng, "float32", return_sequences=True)
     layer.bptt = Bptt(checkpoint)
     dy = upstream(forward(layer, x), rng)
@@ -274,17 +285,19 @@ def test_groups_and_teams_leave_the_bits(
 
 
 @every_cell
-def test_a_member_of_a_team_that_fails_leaves_the_others(cell, rng, set_threads, monkeypatch):
-    monkeypatch.setattr(engine, "_WORTH_A_MEETING", 1e-12)
+def test_a_member_of_a_team_that_fails_leaves_the_others(
+    cell, rng, set_threads, monkeypatch, replan
+):
+    replan(_WORTH_A_MEETING=1e-12)
     set_threads(2)
     layer, x = made(cell, "signal", 16, 200, 40, rng, "float32")
     with monkeypatch.context() as broken:
         failing = engine.Recurrent._run_forward
 
-        def fail(self, params, project, x, piece, group, share):
+        def fail(self, params, x, piece, group, share):
             if share.rank == 1:
                 raise MemoryError
-            failing(self, params, project, x, piece, group, share)
+            failing(self, params, x, piece, group, share)
 
         broken.setattr(engine.Recurrent, "_run_forward", fail)
         with pytest.raises(MemoryError):

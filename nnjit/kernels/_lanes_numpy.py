@@ -71,7 +71,7 @@ def add_by_code(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> 
 
 
 def add_quads(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> None:
-    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]``; see ``_lanes_llvm``."""
+    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]``; as compiled."""
     rows = np.minimum(np.arange(j, j + 4), y.shape[2] - 1)
     quads = sums.reshape(-1, LANES, 4)  # a view
     quads[codes[i, t], np.arange(LANES)] += y[i, t, rows].T

@@ -12,28 +12,26 @@ from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, st
 from .product import GRAIN, add_outer, add_product, add_sum, own, packed, packed_turned, set_product
 
 
-def table_of(U, b):
-    """Return the table that `project_codes` reads: ``(U + b)`` turned, LANES levels or wider."""
-    table = np.zeros((len(U), U.shape[2], max(LANES, U.shape[1])), U.dtype)
-    table[:, :, : U.shape[1]] = (U + b[:, None]).transpose(0, 2, 1)
-    return table[:, None]
-
-
 @jit
-def project_codes(a, codes, table):
-    """Write ``a[i, t, j] = table[i, 0, j, codes[i, t]]``; codes are (tiles, T, LANES), below V."""
-    T, G, V = a.shape[1], a.shape[2], table.shape[3]
+def project_codes(a, codes, U, b):
+    """Write ``a[i, t, j] = U[codes[i, t], j] + b[j]``; codes are (tiles, T, LANES), below V."""
+    T, G, V = a.shape[1], a.shape[2], max(LANES, U.shape[1])
+    table = np.zeros((1, 1, G, V), a.dtype)
     for i in range(a.shape[0]):
-        r = own(table, i)
+        r = own(U, i)
+        if r == i:
+            for v in range(U.shape[1]):
+                for j in range(G):
+                    table[0, 0, j, v] = U[r, v, j] + b[r, j]
         if HAS_PERMUTE and V == LANES:
             for t in range(T):
                 for j in range(G):
-                    store(a, i, t, j, lookup(load(table, r, 0, j), codes, i, t))
+                    store(a, i, t, j, lookup(load(table, 0, 0, j), codes, i, t))
         else:
             for t in range(T):
                 for j in range(G):
                     for n in range(LANES):
-                        a[i, t, j, n] = table[r, 0, j, codes[i, t, n]]
+                        a[i, t, j, n] = table[0, 0, j, codes[i, t, n]]
 
 
 @jit

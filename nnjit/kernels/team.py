@@ -5,6 +5,7 @@ the rows of its own units, and all meet after each product, for the next one rea
 is computed by one member alone, so the bits do not depend on the size of the team.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +34,16 @@ def shares(units: int, n: int) -> list[Share]:
     return [Share(*_edges(units, i, n, 8), i, meetings) for i in range(n)]
 
 
+@lru_cache(maxsize=256)
+def alone(units: int) -> Share:
+    """Return the share of who does all; it meets nobody."""
+    return shares(units, 1)[0]
+
+
 def part(size: int, share: Share, step: int = 1) -> slice:
     """Return a member's part of an axis of another length, cut at multiples of ``step``."""
+    if len(share.meetings) == 1:
+        return slice(0, size)
     return slice(*_edges(size, share.rank, len(share.meetings), step))
 
 

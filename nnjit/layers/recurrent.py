@@ -2,30 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol, final
 
-import numba
 import numpy as np
 
 from .. import initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels import inputs
 from ..kernels._lanes import LANES
-from ..kernels.product import GRAIN
-from ..kernels.team import Share, join, leave, part, shares
+from ..kernels.team import Share, alone, join, leave, part, shares
 from ..threads import for_each, free_threads, together
 from .base import Array, Gradients, Layer
 from .bptt import Bptt
 from .cells import Cell
+from .plan import Plan, Size, plan
 from .spec import Codes, Signal, Spec, Vector
 
-_PIECE_BYTES = 1 << 21  # of the arrays of a piece of time: they stay in the caches
-_KEEP_BYTES = 1 << 28  # above this, checkpoint="auto" recomputes the gates instead of keeping them
-# What a step of a tile takes, roughly: for each unit, and for its products.
-_STEP_SECONDS, _FLOPS = 2e-8, 1e11
-_WORTH_A_THREAD = 2e-4  # seconds of work that are worth waking another thread
-_WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
 Arrays = dict[str, Array]
 
 
@@ -47,7 +39,7 @@ class Walk:
     x: Array
     kept: Arrays
     starts: Arrays
-    pieces: list[tuple[int, int]]
+    pieces: tuple[tuple[int, int], ...]
 
     def part(self, tiles: slice) -> "Walk":
         """Return the same of some tiles."""
@@ -105,6 +97,8 @@ class Recurrent(Layer):
             "V": np.hstack([draw(self.recurrent_initializer, (H, H), rng, dtype) for _ in gates]),
             "b": np.hstack([draw(self.bias_initializer, (H,), rng, dtype) for _ in gates]),
         }
+        arrays = self.cell.gates + len(self.cell.states) + len(self.cell.scratch)
+        self._size = Size(H, self.cell.gates, arrays * H * LANES * np.dtype(dtype).itemsize)
         for weight in self.cell.weights[1:]:
             self.params[weight] = draw(self.bias_initializer, (H,), rng, dtype)
         return Signal(spec.n_steps, H) if self.return_sequences else Vector(H)
@@ -126,7 +120,7 @@ class Recurrent(Layer):
 
     def total(self, sums: Arrays) -> Gradients:
         """Return the gradients from those of single tiles."""
-        grads = {k: v.sum(axis=0) for k, v in sums.items()}
+        grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
         if self.codes:
             grads["b"] = grads["U"].sum(axis=0)
         return grads
@@ -134,13 +128,12 @@ class Recurrent(Layer):
     def forward_with(self, params: Arrays, x: Array, training: bool) -> tuple[Array, Walk]:
         """Return the outputs and the cache for parameters with an axis before: one, or tiles."""
         tiles, T = x.shape[:2]
-        groups, team = self._plan(tiles, T)
-        pieces = self._pieces(tiles, T, groups[0])
-        keep = training and not self._recomputes(tiles, T)
+        plan = self._plan(tiles, T)
+        pieces = plan.pieces
+        keep = len(pieces) == 1 or (training and plan.keep)
         kept = self._arrays(tiles, T) if keep else {}
         starts = self._states(len(pieces), tiles) if training and not keep else {}
         y = self._outputs(tiles, T, kept)
-        project = self._projection(params)
 
         def run(group: slice, work: Arrays, share: Share) -> None:
             units = slice(share.begin, share.end)
@@ -148,7 +141,7 @@ class Recurrent(Layer):
                 piece = self._cut(work, begin, end) if keep else self._cut(work, 0, end - begin)
                 for name, states in starts.items():
                     states[p, group, units] = piece[name][:, 0, units]
-                self._run_forward(params, project, x[group, begin:end], piece, group, share)
+                self._run_forward(params, x[group, begin:end], piece, group, share)
                 if keep:
                     continue
                 if self.return_sequences:
@@ -158,27 +151,26 @@ class Recurrent(Layer):
             if not self.return_sequences:
                 y[group, units] = piece["h"][:, -1, units]
 
-        self._run(run, groups, team, kept, pieces)
+        self._run(run, plan, kept)
         return y, Walk(x, kept, starts, pieces)
 
     def backward_with(self, params: Arrays, dy: Array, walk: Walk) -> tuple[Array | None, Arrays]:
         """Return the gradients of the inputs, and of each parameter for each tile."""
         x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
         tiles, T = x.shape[:2]
-        groups, team = self._plan(tiles, T)
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
         dx = np.empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
         sums = {k: np.zeros((tiles, *v.shape[1:]), v.dtype) for k, v in params.items()}
-        carries = {k: np.zeros_like(v) for k, v in self._states(1, tiles).items()}
-        project = self._projection(params)
+        shape = (tiles, 1, self.hidden_size, LANES)
+        carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
 
         def run(group: slice, work: Arrays, share: Share) -> None:
             units = slice(share.begin, share.end)
             mine = {k: v[group] for k, v in sums.items()}
-            carry = [v[0, group][:, None] for v in carries.values()]
+            carry = [v[group] for v in carries]
             for p in range(len(pieces) - 1, -1, -1):
                 begin, end = pieces[p]
                 piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
@@ -186,7 +178,7 @@ class Recurrent(Layer):
                     join(share)  # the others may still read the piece before
                     for name, states in starts.items():
                         piece[name][:, 0, units] = states[p, group, units]
-                    self._run_forward(params, project, x[group, begin:end], piece, group, share)
+                    self._run_forward(params, x[group, begin:end], piece, group, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0:
                     for state in carry:
                         state[:, :, units] = 0
@@ -198,47 +190,41 @@ class Recurrent(Layer):
                 U = own(params["U"], group)
                 self._collect(da, x[group, here], U, mine, dx[group, here], share)
 
-        self._run(run, groups, team, kept, pieces)
+        self._run(run, self._plan(tiles, T), kept)
         return dx if wanted else None, sums
 
-    def _run(
-        self,
-        run: Callable[[slice, Arrays, Share], None],
-        groups: list[slice],
-        team: int,
-        kept: Arrays,
-        pieces: list[tuple[int, int]],
-    ) -> None:
+    def _run(self, run: Callable[[slice, Arrays, Share], None], plan: Plan, kept: Arrays) -> None:
         """Call ``run`` for every group, or for every member of a team."""
-        longest = max(end - begin for begin, end in pieces)
+        groups = plan.groups
 
         def work(group: slice) -> Arrays:
             if kept:
-                return {k: v[group] for k, v in kept.items()}
-            return self._arrays(group.stop - group.start, longest)
+                return kept if len(groups) == 1 else {k: v[group] for k, v in kept.items()}
+            return self._arrays(group.stop - group.start, plan.longest)
 
-        if team == 1:
-            alone = shares(self.hidden_size, 1)[0]
-            for_each(lambda g: run(groups[g], work(groups[g]), alone), len(groups))
+        if plan.team == 1:
+            share = alone(self.hidden_size)
+            for_each(lambda g: run(groups[g], work(groups[g]), share), len(groups))
             return
         arrays = work(groups[0])
 
         def member(share: Share) -> None:
             run(groups[0], arrays, share)
 
-        together(member, shares(self.hidden_size, team), leave)
+        together(member, shares(self.hidden_size, plan.team), leave)
 
     def _run_forward(
         self,
         params: Arrays,
-        project: Callable[[Array, Array, slice], None],
         x: Array,
         piece: Arrays,
         group: slice,
         share: Share,
     ) -> None:
         steps = part(x.shape[1], share)
-        project(piece["a"][:, steps], x[:, steps], group)
+        project = inputs.project_codes if self.codes else inputs.project_signal
+        U, b = own(params["U"], group), own(params["b"], group)
+        project(piece["a"][:, steps], x[:, steps], U, b)
         join(share)
         weights = self._weights(params, group)
         self.cell.forward(piece["a"], *weights, *self._cell_arrays(piece), share)
@@ -255,14 +241,6 @@ class Recurrent(Layer):
         inputs.project_signal_backward(da[:, steps], U, dx[:, steps])
         dU, db = grads["U"][:, features], grads["b"][:, rows]
         inputs.project_signal_gradients(da, x[:, :, features], dU, db, rows.start)
-
-    def _projection(self, params: Arrays) -> Callable[[Array, Array, slice], None]:
-        """Return what fills ``a`` from the inputs of a group."""
-        U, b = params["U"], params["b"]
-        if not self.codes:
-            return lambda a, x, group: inputs.project_signal(a, x, own(U, group), own(b, group))
-        table = inputs.table_of(U, b)
-        return lambda a, x, group: inputs.project_codes(a, x, own(table, group))
 
     def _weights(self, params: Arrays, group: slice) -> list[Array]:
         return [own(params[name], group) for name in self.cell.weights]
@@ -289,6 +267,8 @@ class Recurrent(Layer):
 
     def _cut(self, work: Arrays, begin: int, end: int) -> Arrays:
         """Return steps begin to end of the arrays of a group; states have one step more."""
+        if begin == 0 and end == work["a"].shape[1]:
+            return work
         states = self.cell.states
         return {k: v[:, begin : end + 1 if k in states else end] for k, v in work.items()}
 
@@ -298,45 +278,9 @@ class Recurrent(Layer):
         shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
         return np.empty((tiles, *shape, LANES), self.params["V"].dtype)
 
-    def _step_bytes(self) -> int:
-        per_unit = self.cell.gates + len(self.cell.states) + len(self.cell.scratch)
-        return per_unit * self.hidden_size * LANES * self.params["V"].itemsize
-
-    def _recomputes(self, tiles: int, T: int) -> bool:
-        if self.bptt.checkpoint == "auto":
-            return tiles * T * self._step_bytes() > _KEEP_BYTES
-        return self.bptt.checkpoint != "off"
-
-    def _plan(self, tiles: int, T: int) -> tuple[list[slice], int]:
-        """Return groups of tiles that walk through time together, and the size of each team.
-
-        Tiles of one group fill each other's waits. Several groups, a thread each, or a team of
-        several threads on one group are worth their cost where there is enough to do.
-        """
-        H = self.hidden_size
-        step = tiles * (_STEP_SECONDS * H + 2 * self.cell.gates * H * H * LANES / _FLOPS)
-        threads = 1 if numba.config.DISABLE_JIT else free_threads()
-        n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-        team = min(threads, -(-H // 8), int(step / _WORTH_A_MEETING))
-        if team > max(1, min(threads, tiles)):
-            return [slice(0, tiles)], team
-        edges = [tiles * i // n for i in range(n + 1)]
-        return [slice(a, b) for a, b in pairwise(edges)], 1
-
-    def _pieces(self, tiles: int, T: int, group: slice) -> list[tuple[int, int]]:
-        """Cut time where the gradient is cut, and between at multiples of GRAIN (see `product`)."""
-        if isinstance(self.bptt.checkpoint, int):
-            wanted = self.bptt.checkpoint
-        else:
-            wanted = _PIECE_BYTES // (self._step_bytes() * (group.stop - group.start))
-            if self._recomputes(tiles, T):
-                wanted = max(wanted, round(T**0.5))
-        steps, reach = max(1, round(wanted / GRAIN)) * GRAIN, self.bptt.truncate or T
-        return [
-            (begin, min(begin + steps, start + reach, T))
-            for start in range(0, T, reach)
-            for begin in range(start, min(start + reach, T), steps)
-        ]
+    def _plan(self, tiles: int, T: int) -> Plan:
+        bptt = self.bptt
+        return plan(self._size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
 
 
 def own(params: Array, group: slice) -> Array:

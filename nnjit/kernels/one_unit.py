@@ -1,0 +1,70 @@
+"""Layers of one unit: the state stays in registers from step to step.
+
+In wider layers a state is written to memory and read again, in one unit's chain of dependent
+operations that alone takes longer than the arithmetic.
+
+A cell gives its steps as functions of ``cell``, the tuple of its arrays, a tile i, a step t, and r,
+which of the weights belong to the tile.
+"""
+
+from ._jit import inlined
+from ._lanes import load, store
+from .product import own
+
+
+@inlined
+def walk(start, step, cell):
+    """Run all steps, two tiles at once: each fills the other's waits.
+
+    Parameters
+    ----------
+    start : function of (cell, i)
+        Returns the state before the first step.
+    step : function of (cell, i, t, r, state)
+        Returns the next state.
+    cell : tuple of arrays
+        The first is (tiles, T, G, LANES), the second the weights, (tiles or 1, 1, G).
+    """
+    a, V = cell[0], cell[1]
+    tiles, T = a.shape[0], a.shape[1]
+    for i in range(0, tiles - 1, 2):
+        r, s = own(V, i), own(V, i + 1)
+        state, other = start(cell, i), start(cell, i + 1)
+        for t in range(T):
+            state = step(cell, i, t, r, state)
+            other = step(cell, i + 1, t, s, other)
+    if tiles % 2:
+        i = tiles - 1
+        r, state = own(V, i), start(cell, i)
+        for t in range(T):
+            state = step(cell, i, t, r, state)
+
+
+@inlined
+def walk_back(step, cell, dh, carry):
+    """Run all steps backwards.
+
+    Parameters
+    ----------
+    step : function of (cell, i, t, r, d)
+        Takes the gradient of the state after step t, returns that of the state before.
+    cell
+        As in `walk`.
+    dh, carry
+        As the other backward kernels take them.
+    """
+    V, T = cell[1], cell[0].shape[1]
+    first = T - dh.shape[1]
+    for i in range(cell[0].shape[0]):
+        r, d = own(V, i), load(carry, i, 0, 0)
+        for t in range(T - 1, first - 1, -1):
+            d = step(cell, i, t, r, d + load(dh, i, t - first, 0))
+        for t in range(first - 1, -1, -1):
+            d = step(cell, i, t, r, d)
+        store(carry, i, 0, 0, d)
+
+
+@inlined
+def first_state(cell, i):
+    """Return ``h[i, 0]``, where h comes third in the cell."""
+    return load(cell[2], i, 0, 0)
