@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, final
@@ -17,11 +18,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .errors import ConfigError
-from .kernels.team import watch
+from .kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
 
-# About a millisecond: waking a thread that sleeps takes longer than small work.
-_LOOKS = 0 if numba.config.DISABLE_JIT else 1_000_000
+# Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
+_LOOKS = 0 if numba.config.DISABLE_JIT else 5_000_000
 _looks = _LOOKS
+_HAND_OVER_LOOKS = 3_000  # some microseconds
+_WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
+_NAP = 2e-4  # seconds between looks at long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
@@ -118,6 +122,16 @@ def for_each(function: Callable[[int], None], n: int) -> None:
         _busy.release()
 
 
+def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None:
+    """Call ``function(begin, end)`` for spans that cover range(n), one for each thread.
+
+    ``work`` is the number of multiplications in all: little is not shared. A span is best one call
+    of a kernel: a thread that comes back to Python between two may find the others there.
+    """
+    threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
+    for_each(lambda i: function(n * i // threads, n * (i + 1) // threads), threads)
+
+
 def together(
     member: Callable[[Any], None], shares: Sequence[Any], leave: Callable[[Any], None]
 ) -> None:
@@ -178,38 +192,42 @@ def _nothing() -> None:
 class _Worker:
     """A thread that does one job after the other, and looks out for the next one for a while.
 
-    ``_counts`` are the numbers of jobs posted and done; threads look at them without the GIL.
+    Threads look at ``_counts`` without the GIL: the numbers of jobs posted, begun and done, and
+    whether the worker is looking.
     """
 
     def __init__(self) -> None:
         self._job = _nothing
         self._error: BaseException | None = None
-        self._counts = np.zeros((2, 16), np.int64)
-        self._posted, self._done = threading.Event(), threading.Event()
+        self._number = 0
+        self._counts = np.zeros((4, 16), np.int64)
+        self._posted = threading.Event()
         threading.Thread(target=self._serve, name="nnjit", daemon=True).start()
 
     def post(self, job: Callable[[], None]) -> None:
         """Start a job."""
         self._job = job
-        self._counts[0, 0] += 1
+        self._number += 1
+        if self._counts[LOOKING, 0] and _looks:
+            hand_over(self._counts, self._number, _HAND_OVER_LOOKS)
+        else:
+            self._counts[POSTED, 0] = self._number
         self._posted.set()
 
     def wait(self) -> BaseException | None:
         """Wait for the end of the job; return the error that it ended with."""
-        self._await(1, int(self._counts[0, 0]), self._done)
+        while not watch(self._counts, DONE, self._number, max(_looks, 1)):
+            time.sleep(_NAP)
         return self._error
-
-    def _await(self, row: int, job: int, event: threading.Event) -> None:
-        """Wait until a count has reached a job; its event, set afterwards, may be of one before."""
-        if not watch(self._counts, row, job, _looks):
-            while self._counts[row, 0] < job:
-                event.wait()
-                event.clear()
 
     def _serve(self) -> None:
         _inside.worker = True
         for job in range(1, 1 << 62):
-            self._await(0, job, self._posted)
+            if not rest(self._counts, job, _looks):
+                while self._counts[POSTED, 0] < job:
+                    self._posted.wait()
+                    self._posted.clear()
+            self._counts[BEGUN, 0] = job
             work, self._job = self._job, _nothing  # what it holds may be large
             try:
                 self._error = None
@@ -217,8 +235,6 @@ class _Worker:
             except BaseException as error:
                 self._error = error
             del work
-            self._counts[1, 0] = job
-            self._done.set()
 
 
 def _forget_workers() -> None:

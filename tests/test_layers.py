@@ -27,7 +27,7 @@ from nnjit.layers import (
     Signal,
     Vector,
 )
-from nnjit.layers.gradients import _LONG
+from nnjit.layers.dense import _LONG
 
 # Dense: D on both sides of _LONG, where the sum is cut; whole, broken and several tiles.
 

@@ -2,7 +2,7 @@
 
 On codes, ``one_hot(codes) @ W`` looks rows up, without the zeros: row ``t * V + codes[t, n]`` of W,
 (T V, units), belongs to step t of lane n. Every kernel takes a range of inputs or steps, begin to
-end, so that threads can share a layer: different ranges touch different rows of W.
+end, or parts of them, so that threads can share a layer: each touches other rows of W.
 """
 
 import numpy as np
@@ -11,28 +11,38 @@ from ._jit import jit
 from ._lanes import LANES
 from .product import add_columns, at_strided, at_turned, identity, product
 
-_BLOCK = 128  # inputs at once: their rows of W stay in the first-level cache
+_BLOCK = 64  # inputs at once: their rows of W stay in the first-level cache
 
 
 @jit
-def dense_forward(z, W, x, begin, end):
-    """Add ``W[:, begin:end].T @ x[:, 0, begin:end]`` to ``z[:, 0]``.
+def dense_forward(z, W, x, edges, first, last):
+    """Add ``W[a:b].T @ x[:, 0, a:b]`` to ``z[p]`` for parts p, first to last, of the inputs.
 
     Parameters
     ----------
-    z : (tiles, 1, units, LANES)
+    z : (parts, tiles, 1, units, LANES)
     W : (1, D, units)
     x : (tiles, 1, D, LANES)
+    edges : (parts + 1,)
+        Part p is the inputs from a, its edge, to b, the next one.
     """
-    units = z.shape[2]
-    for a in range(begin, end, _BLOCK):
-        b = min(a + _BLOCK, end)
-        product(z, 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at_strided)
+    units = z.shape[3]
+    for p in range(first, last):
+        for a in range(edges[p], edges[p + 1], _BLOCK):
+            b = min(a + _BLOCK, edges[p + 1])
+            product(z[p], 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at_strided)
 
 
 @jit
 def dense_backward(dz, W, dx, begin, end):
-    """Write ``dx[:, 0, begin:end]``; the shapes are those of `dense_forward`."""
+    """Write ``dx[:, 0, begin:end]``.
+
+    Parameters
+    ----------
+    dz : (tiles, 1, units, LANES)
+    W, dx
+        As W and x of `dense_forward`.
+    """
     product(dx, 0, begin, end, W[:, begin:end], dz, 0, False, identity, at_turned)
 
 
@@ -55,13 +65,22 @@ def dense_gradient(dW, dz, x, begin, end):
 
 
 @jit
-def add_rows(z, codes, W, levels, begin, end):
-    """Add to ``z[n]`` the rows that steps begin to end of lane n select; z is (LANES, units)."""
-    for t in range(begin, end):
-        for n in range(LANES):
-            row = t * levels + np.intp(codes[t, n])  # bytes would overflow when not compiled
-            for u in range(z.shape[1]):
-                z[n, u] += W[row, u]
+def add_rows(z, codes, W, levels, edges):
+    """Add to ``z[p, n]`` the rows that the steps of part p of lane n select.
+
+    Parameters
+    ----------
+    z : (parts, LANES, units)
+    codes : (T, LANES)
+    edges : (parts + 1,)
+        As in `dense_forward`.
+    """
+    for p in range(z.shape[0]):
+        for t in range(edges[p], edges[p + 1]):
+            for n in range(LANES):
+                row = t * levels + np.intp(codes[t, n])  # bytes would overflow when not compiled
+                for u in range(z.shape[2]):
+                    z[p, n, u] += W[row, u]
 
 
 @jit

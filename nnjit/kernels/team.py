@@ -91,3 +91,28 @@ def watch(counters, row, value, looks):
         if arrived(counters, row, value):
             return True
     return False
+
+
+POSTED, BEGUN, DONE, LOOKING = range(4)  # the counters of a thread that works for another
+
+
+@jit
+def hand_over(counters, job, looks):
+    """Post a job, look out for its beginning, and for a while do no more.
+
+    Meanwhile the GIL is free. A thread that found it taken would be put to sleep, and to wake it
+    takes longer than small work.
+    """
+    arrive(counters, POSTED, job)
+    if watch(counters, BEGUN, job, looks):
+        watch(counters, BEGUN, job + 1, looks)  # which does not come
+
+
+@jit
+def rest(counters, job, looks):
+    """Tell that the job before is done, then look out for this one; return whether it came."""
+    arrive(counters, LOOKING, 1)
+    arrive(counters, DONE, job - 1)
+    found = watch(counters, POSTED, job, looks)
+    arrive(counters, LOOKING, 0)
+    return found

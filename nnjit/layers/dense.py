@@ -1,5 +1,6 @@
 """Dense layers, on vectors and on flat codes."""
 
+from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -8,10 +9,22 @@ from .. import activations, initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.dense import add_rows, dense_backward, dense_forward
-from ..threads import for_each
+from ..threads import for_spans
 from .base import Array, Gradients, Layer
-from .gradients import OuterGradient, RowGradient, parts_of
+from .gradients import OuterGradient, RowGradient
 from .spec import FlatCodes, Spec, Vector
+
+# Long sums are cut into this many parts, of which threads take some each. The number is fixed, and
+# the parts are added in order, so the bits do not depend on the threads.
+_PARTS = 4
+_LONG = 1024
+
+
+@lru_cache(maxsize=256)
+def _edges(n: int) -> Array:
+    """Return where the parts of a sum over range(n) begin and end."""
+    parts = _PARTS if n >= _LONG else 1
+    return np.array([n * p // parts for p in range(parts + 1)])
 
 
 @final
@@ -74,21 +87,21 @@ class Dense(Layer):
     def linear(self, x: Array) -> Array:
         """Return the logits ``x W + b``, (tiles, units, LANES)."""
         W, b = self.params["W"], self.params["b"]
-        parts = parts_of(x.shape[1])
-        sums = np.zeros((len(parts), len(x), self.units, LANES), W.dtype)
+        edges = _edges(x.shape[1])
+        shape = (len(edges) - 1, len(x), 1, self.units, LANES)
+        sums = np.zeros(shape, W.dtype)
 
-        def run(p: int) -> None:
-            begin, end = parts[p].start, parts[p].stop
+        def run(first: int, last: int) -> None:
             if not self._levels:
-                dense_forward(sums[p][:, None], W[None], x[:, None], begin, end)
+                dense_forward(sums, W[None], x[:, None], edges, first, last)
                 return
             for i, codes in enumerate(x):
-                rows = np.zeros((LANES, self.units), W.dtype)
-                add_rows(rows, codes, W, self._levels, begin, end)
-                sums[p, i] = rows.T
+                rows = np.zeros((last - first, LANES, self.units), W.dtype)
+                add_rows(rows, codes, W, self._levels, edges[first : last + 1])
+                sums[first:last, i, 0] = rows.transpose(0, 2, 1)
 
-        for_each(run, len(parts))
-        return sums.sum(axis=0) + b[:, None]
+        for_spans(run, len(sums), x.size * self.units)
+        return sums.sum(axis=0)[:, 0] + b[:, None]
 
     def linear_backward(self, dz: Array, x: Array) -> tuple[Array | None, Gradients]:
         """Return the gradients of x, W and b from that of the logits."""
@@ -98,10 +111,6 @@ class Dense(Layer):
             rows = np.ascontiguousarray(dz.transpose(0, 2, 1))
             return None, {"W": RowGradient(x, rows, self._levels), "b": db}
         dx = np.empty(x.shape, W.dtype)
-        parts = parts_of(x.shape[1])
-
-        def run(p: int) -> None:
-            dense_backward(dz[:, None], W[None], dx[:, None], parts[p].start, parts[p].stop)
-
-        for_each(run, len(parts))
+        args = dz[:, None], W[None], dx[:, None]
+        for_spans(lambda a, b: dense_backward(*args, a, b), x.shape[1], x.size * self.units)
         return dx, {"W": OuterGradient(x, dz), "b": db}

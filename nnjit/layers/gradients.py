@@ -1,7 +1,6 @@
-"""Gradients of weight matrices that are kept as their factors, and cut into parts for threads."""
+"""Gradients of weight matrices that are kept as their factors."""
 
 from abc import ABC, abstractmethod
-from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -9,21 +8,9 @@ from numpy.typing import NDArray
 
 from ..kernels._lanes import LANES
 from ..kernels.dense import dense_gradient, scatter_rows
-from ..threads import for_each
+from ..threads import for_spans
 
 Array = NDArray[Any]
-# Long sums are cut into this many parts, each of which a thread can take. The number is fixed, and
-# the parts are added in order, so the bits do not depend on the threads.
-_PARTS = 4
-_LONG = 1024
-
-
-def parts_of(n: int) -> list[slice]:
-    """Cut range(n) into the fixed parts of a long sum."""
-    if n < _LONG:
-        return [slice(0, n)]
-    edges = np.linspace(0, n, _PARTS + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 class FactoredGradient(ABC):
@@ -51,14 +38,13 @@ class RowGradient(FactoredGradient):
 
     def add_to(self, W: Array, scale: float) -> None:
         """Add ``scale`` times the gradient to ``W``, (T levels, units), in place."""
-        parts = parts_of(self.codes.shape[1])
         factor = W.dtype.type(scale)
 
-        def run(p: int) -> None:
+        def run(begin: int, end: int) -> None:
             for codes, dz in zip(self.codes, self.dz, strict=True):
-                scatter_rows(W, codes, dz, self.levels, factor, parts[p].start, parts[p].stop)
+                scatter_rows(W, codes, dz, self.levels, factor, begin, end)
 
-        for_each(run, len(parts))
+        for_spans(run, self.codes.shape[1], 4.0 * self.codes.size * W.shape[1])
 
     def dense(self) -> Array:
         """Return the whole matrix, (T levels, units)."""
@@ -86,12 +72,8 @@ class OuterGradient(FactoredGradient):
             return
         units = dz.transpose(1, 0, 2).reshape(-1, LANES, len(dz) * LANES)
         as_lanes, x = np.ascontiguousarray(units.transpose(0, 2, 1)), self.x[:, None]
-        parts = parts_of(len(W))
-
-        def run(p: int) -> None:
-            dense_gradient(W[None], as_lanes, x, parts[p].start, parts[p].stop)
-
-        for_each(run, len(parts))
+        work = self.x.size * W.shape[1]
+        for_spans(lambda a, b: dense_gradient(W[None], as_lanes, x, a, b), len(W), work)
 
     def dense(self) -> Array:
         """Return the whole matrix, (D, units)."""
