@@ -409,30 +409,25 @@ def sigmoid(x):
 def _rational_tanh(scale: float) -> Any:
     """Return the function ``scale * tanh(scale * x)``; scale is a power of 2, which costs no bit.
 
-    It is the 13/6 rational function of Eigen's and XLA's float32 tanh, |x| clipped where it is 1
-    when its steps are fused multiply-adds. The terms are paired (Estrin): a recurrence waits for
-    this chain of operations in every step.
+    It is the rational function of degree 9/8 of the least relative error (6e-9 before rounding, by
+    Lawson's reweighting), |x| clipped where it is 1 when its steps are fused multiply-adds. The
+    terms are paired (Estrin), x enters early: a recurrence waits for this chain in every step.
     """
     s = scale * scale
-    a0, a1, a2 = 4.89352455891786e-03 * s, 6.37261928875436e-04 * s**2, 1.48572235717979e-05 * s**3
-    a3, a4 = 5.12229709037114e-08 * s**4, -8.60467152213735e-11 * s**5
-    a5, a6 = 2.00018790482477e-13 * s**6, -2.76076847742355e-16 * s**7
-    b0, b1 = 4.89352518554385e-03, 2.26843463243900e-03 * s
-    b2, b3 = 1.18534705686654e-04 * s**2, 1.19825839466702e-06 * s**3
-    bound = 8.071078 / scale
+    a0, a1, a2 = 1.0 * s, 1.342272311449051e-1 * s**2, 3.5453885793685913e-3 * s**3
+    a3, a4 = 2.1443975128931925e-5 * s**4, 1.4552597349393182e-8 * s**5
+    b1, b2 = 4.6756047010421753e-1 * s, 2.6065681129693985e-2 * s**2
+    b3, b4 = 3.367678145878017e-4 * s**3, 8.25740244181361e-7 * s**4
+    bound = 8.03189468383789 / scale
 
     def function(x):
         x = _clip(x, bound)
         s = x * x
-        s2 = s * s
-        p0 = s * a1 + a0
-        p2 = s * a3 + a2
-        p4 = s * a5 + a4
-        q0 = s * b1 + b0
-        q2 = s * b3 + b2
-        p4 = s2 * a6 + p4
-        p2 = s2 * p4 + p2
-        return x * (s2 * p2 + p0) / (s2 * q2 + q0)
+        s2, x_s2 = s * s, x * (s * s)
+        p0, p2 = s * a1 + a0, s * a3 + a2
+        q0, q2 = s * b1 + 1.0, s * b3 + b2
+        p2, q2 = s2 * a4 + p2, s2 * b4 + q2
+        return (x_s2 * p2 + x * p0) / (s2 * q2 + q0)
 
     return function
 
