@@ -7,7 +7,7 @@
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
 from .one_unit import first_state, walk, walk_back
-from .product import add_outer, add_product, packed, packed_turned, set_product
+from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
 
@@ -133,6 +133,6 @@ def gru_backward_one(a, V, h, m, dh, carry, share):
 @jit
 def gru_gradients(a, h, m, dV, share):
     """Add the gradient of V, (tiles, H, 3H), to dV; the rest is as `gru_backward` left it."""
-    H, begin, end = h.shape[2], share.begin, share.end
-    add_outer(dV[:, begin:end, : 2 * H], h[:, :, begin:end], a, 0)
-    add_outer(dV[:, begin:end, 2 * H :], m[:, :, begin:end], a, 2 * H)
+    H = h.shape[2]
+    add_outer_of_gates(dV, h, a, 2, share)
+    add_outer_of_gates(dV[:, :, 2 * H :], m, a[:, :, 2 * H :], 1, share)

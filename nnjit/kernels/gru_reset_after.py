@@ -7,7 +7,7 @@
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh, zeros
 from .one_unit import first_state, walk, walk_back
-from .product import add_outer, add_product, add_sum, own, packed, packed_turned
+from .product import add_outer_of_gates, add_product, add_sum, own, packed, packed_turned
 from .team import meet
 
 
@@ -137,6 +137,6 @@ def gru_reset_after_gradients(a, h, q, dV, dc, share):
     The rest is as `gru_reset_after_backward` left it.
     """
     H, begin, end = h.shape[2], share.begin, share.end
-    add_outer(dV[:, begin:end, : 2 * H], h[:, :, begin:end], a, 0)
-    add_outer(dV[:, begin:end, 2 * H :], h[:, :, begin:end], q, 0)
+    add_outer_of_gates(dV, h, a, 2, share)
+    add_outer_of_gates(dV[:, :, 2 * H :], h, q, 1, share)
     add_sum(dc[:, begin:end], q, begin)

@@ -80,15 +80,14 @@ def project_signal(a, x, U, b):
 
 @jit
 def project_signal_backward(da, U, dx):
-    """Write the gradient of x that follows from ``da``; an empty dx is not asked for."""
-    if dx.shape[2]:
-        turned = packed_turned(U)
-        for t in range(da.shape[1]):
-            set_product(dx, t, 0, dx.shape[2], turned, da, t)
+    """Write the gradient of x that follows from ``da``."""
+    turned = packed_turned(U)
+    for t in range(da.shape[1]):
+        set_product(dx, t, 0, dx.shape[2], turned, da, t)
 
 
 @jit
 def project_signal_gradients(da, x, dU, db, first):
-    """Add the gradient of U to dU, and of gates from ``first`` on to db, one for each tile."""
-    add_outer(dU[:, :, :], x, da, 0)
+    """Add the gradients of the gates from ``first`` on to dU and db, one for each tile."""
+    add_outer(dU, x, da, first)
     add_sum(db, da, first)

@@ -7,7 +7,7 @@
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
 from .one_unit import walk, walk_back
-from .product import add_outer, add_product, packed, packed_turned, set_product
+from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
 
@@ -139,5 +139,4 @@ def lstm_backward_one(a, V, h, c, dh, carry, carry_c, share):
 @jit
 def lstm_gradients(a, h, c, dV, share):
     """Add the gradient of V, (tiles, H, 4H), to dV; the rest is as `lstm_backward` left it."""
-    begin, end = share.begin, share.end
-    add_outer(dV[:, begin:end], h[:, :, begin:end], a, 0)
+    add_outer_of_gates(dV, h, a, 4, share)

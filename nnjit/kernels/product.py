@@ -272,6 +272,21 @@ def _add_eight_by_lanes(out, o, k, m, x, i, begin, end, rows, r):
     store(out, o, k + 7, m, load(out, o, k + 7, m) + a7)
 
 
+@inlined
+def add_outer_of_gates(out, x, y, gates, share):
+    """Do what `add_outer` does for all columns of y, those of a member's own units.
+
+    What was computed by other members of a team is far away: x has fewer rows than y.
+    """
+    H, begin, end = x.shape[2], share.begin, share.end
+    if H < LANES:
+        add_outer(out[:, :, : gates * H], x, y, 0)
+        return
+    for gate in range(gates):
+        first = gate * H + begin
+        add_outer(out[:, :, first : gate * H + end], x, y, first)
+
+
 @jit
 def add_sum(out, y, first):
     """Add the sum over steps and lanes of ``y[i, t, first + m]`` to ``out[i, m]``."""

@@ -3,7 +3,7 @@
 from ._jit import inlined, jit
 from ._lanes import load, store, tanh
 from .one_unit import first_state, walk, walk_back
-from .product import add_outer, add_product, packed, packed_turned, set_product
+from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
 
@@ -93,5 +93,4 @@ def rnn_backward_one(a, V, h, dh, carry, share):
 @jit
 def rnn_gradients(a, h, dV, share):
     """Add the gradient of V, (tiles, H, H), to dV; the rest is as `rnn_backward` left it."""
-    begin, end = share.begin, share.end
-    add_outer(dV[:, begin:end], h[:, :, begin:end], a, 0)
+    add_outer_of_gates(dV, h, a, 1, share)

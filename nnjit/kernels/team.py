@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import inlined, jit
+from ._lanes import LANES
 from ._wait import arrive, arrived, relax
 
 _LINE = 16  # numbers of 8 bytes; each counter has cache lines of its own
@@ -29,9 +30,9 @@ class Share(NamedTuple):
 
 
 def shares(units: int, n: int) -> list[Share]:
-    """Return the shares of a team of n; none is empty as long as there are 8 units for each."""
+    """Return the shares of a team of n; none is empty as long as there are LANES units for each."""
     meetings = np.zeros((n, _LINE), np.int64)
-    return [Share(*_edges(units, i, n, 8), i, meetings) for i in range(n)]
+    return [Share(*_edges(units, i, n, LANES), i, meetings) for i in range(n)]
 
 
 @lru_cache(maxsize=256)
@@ -40,11 +41,20 @@ def alone(units: int) -> Share:
     return shares(units, 1)[0]
 
 
-def part(size: int, share: Share, step: int = 1) -> slice:
-    """Return a member's part of an axis of another length, cut at multiples of ``step``."""
-    if len(share.meetings) == 1:
-        return slice(0, size)
-    return slice(*_edges(size, share.rank, len(share.meetings), step))
+def own_rows(share: Share, units: int, gates: int) -> list[slice]:
+    """Return the rows of a member's own units among those of all gates.
+
+    Sums over rows go by blocks of LANES, which must not depend on who takes them: a layer that
+    may have a team is cut at its gates in any case.
+    """
+    if units < LANES:
+        return [slice(0, gates * units)]
+    return [slice(g * units + share.begin, g * units + share.end) for g in range(gates)]
+
+
+def part(size: int, share: Share) -> slice:
+    """Return a member's part of an axis of another length."""
+    return slice(*_edges(size, share.rank, len(share.meetings), 1))
 
 
 def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from .. import activations, initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.dense import add_rows, dense_backward, dense_forward
+from ..memory import empty
 from ..threads import for_spans
 from .base import Array, Gradients, Layer
 from .gradients import OuterGradient, RowGradient
@@ -110,7 +111,7 @@ class Dense(Layer):
         if self._levels:
             rows = np.ascontiguousarray(dz.transpose(0, 2, 1))
             return None, {"W": RowGradient(x, rows, self._levels), "b": db}
-        dx = np.empty(x.shape, W.dtype)
+        dx = empty(x.shape, W.dtype)
         args = dz[:, None], W[None], dx[:, None]
         for_spans(lambda a, b: dense_backward(*args, a, b), x.shape[1], x.size * self.units)
         return dx, {"W": OuterGradient(x, dz), "b": db}

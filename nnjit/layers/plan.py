@@ -63,7 +63,7 @@ def plan(
         threads = 1
     step = tiles * (_STEP_SECONDS * H + 2 * size.gates * H * H * LANES / _FLOPS)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-    team = min(threads, -(-H // 8), int(step / _WORTH_A_MEETING))
+    team = min(threads, -(-H // LANES), int(step / _WORTH_A_MEETING))
     if team > max(1, min(threads, tiles)):
         n = 1
     else:

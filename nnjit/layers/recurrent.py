@@ -10,7 +10,8 @@ from .. import initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels import inputs
 from ..kernels._lanes import LANES
-from ..kernels.team import Share, alone, join, leave, part, shares
+from ..kernels.team import Share, alone, join, leave, own_rows, part, shares
+from ..memory import empty
 from ..threads import for_each, free_threads, together
 from .base import Array, Gradients, Layer
 from .bptt import Bptt
@@ -162,7 +163,7 @@ class Recurrent(Layer):
             dy = dy[:, None]
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
-        dx = np.empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
+        dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
         sums = {k: np.zeros((tiles, *v.shape[1:]), v.dtype) for k, v in params.items()}
         shape = (tiles, 1, self.hidden_size, LANES)
         carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
@@ -221,26 +222,27 @@ class Recurrent(Layer):
         group: slice,
         share: Share,
     ) -> None:
-        steps = part(x.shape[1], share)
         project = inputs.project_codes if self.codes else inputs.project_signal
-        U, b = own(params["U"], group), own(params["b"], group)
-        project(piece["a"][:, steps], x[:, steps], U, b)
+        a, U, b = piece["a"], own(params["U"], group), own(params["b"], group)
+        for rows in own_rows(share, self.hidden_size, self.cell.gates):
+            project(a[:, :, rows], x, U[:, :, rows], b[:, rows])
         join(share)
         weights = self._weights(params, group)
-        self.cell.forward(piece["a"], *weights, *self._cell_arrays(piece), share)
+        self.cell.forward(a, *weights, *self._cell_arrays(piece), share)
 
     def _collect(
         self, da: Array, x: Array, U: Array, grads: Arrays, dx: Array, share: Share
     ) -> None:
         """Add what a piece that went backwards gives to the gradients of U and b, and write dx."""
-        rows = part(da.shape[2], share, LANES)
-        if self.codes:
-            inputs.project_codes_backward(da[:, :, rows], x, grads["U"][:, :, rows])
-            return
-        steps, features = part(da.shape[1], share), part(x.shape[2], share)
-        inputs.project_signal_backward(da[:, steps], U, dx[:, steps])
-        dU, db = grads["U"][:, features], grads["b"][:, rows]
-        inputs.project_signal_gradients(da, x[:, :, features], dU, db, rows.start)
+        for rows in own_rows(share, self.hidden_size, self.cell.gates):
+            dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
+            if self.codes:
+                inputs.project_codes_backward(da[:, :, rows], x, dU)
+            else:
+                inputs.project_signal_gradients(da, x, dU, db, rows.start)
+        if dx.shape[2]:
+            steps = part(da.shape[1], share)
+            inputs.project_signal_backward(da[:, steps], U, dx[:, steps])
 
     def _weights(self, params: Arrays, group: slice) -> list[Array]:
         return [own(params[name], group) for name in self.cell.weights]
@@ -251,11 +253,11 @@ class Recurrent(Layer):
     def _arrays(self, tiles: int, T: int) -> Arrays:
         """Allocate what the kernels work on."""
         H, dtype = self.hidden_size, self.params["V"].dtype
-        arrays = {"a": np.empty((tiles, T, self.cell.gates * H, LANES), dtype)}
+        arrays = {"a": empty((tiles, T, self.cell.gates * H, LANES), dtype)}
         for name in self.cell.states:
-            arrays[name] = np.empty((tiles, T + 1, H, LANES), dtype)
+            arrays[name] = empty((tiles, T + 1, H, LANES), dtype)
         for name in self.cell.scratch:
-            arrays[name] = np.empty((tiles, T, H, LANES), dtype)
+            arrays[name] = empty((tiles, T, H, LANES), dtype)
         for name in self.cell.states:
             arrays[name][:, 0] = 0
         return arrays
@@ -263,7 +265,7 @@ class Recurrent(Layer):
     def _states(self, *shape: int) -> Arrays:
         """Allocate states for each element of ``shape``."""
         H, dtype = self.hidden_size, self.params["V"].dtype
-        return {name: np.empty((*shape, H, LANES), dtype) for name in self.cell.states}
+        return {name: empty((*shape, H, LANES), dtype) for name in self.cell.states}
 
     def _cut(self, work: Arrays, begin: int, end: int) -> Arrays:
         """Return steps begin to end of the arrays of a group; states have one step more."""
@@ -276,7 +278,7 @@ class Recurrent(Layer):
         if self.return_sequences and kept:
             return kept["h"][:, 1:]
         shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
-        return np.empty((tiles, *shape, LANES), self.params["V"].dtype)
+        return empty((tiles, *shape, LANES), self.params["V"].dtype)
 
     def _plan(self, tiles: int, T: int) -> Plan:
         bptt = self.bptt

@@ -1,0 +1,25 @@
+"""Arrays for the kernels: rows of lanes that begin where a line of the cache begins."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LINE = 64  # bytes
+_SMALL = 1 << 18  # bytes; below, the care would take longer than what it saves
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an array as `numpy.empty` does; a large one begins at a line of the cache.
+
+    No row of 16 numbers then lies in two lines, of which threads would fight for one.
+    """
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size < _SMALL:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + _LINE, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % _LINE
+    return memory[begin : begin + size].view(dtype).reshape(shape)
