@@ -14,7 +14,8 @@ else:
     from . import _lanes_llvm as _form  # type: ignore[no-redef]
 
 HAS_PERMUTE, LANES = _form.HAS_PERMUTE, _form.LANES
-load, lane, store, zeros, total = _form.load, _form.lane, _form.store, _form.zeros, _form.total
+load, lane, store, weight = _form.load, _form.lane, _form.store, _form.weight
+zeros, total = _form.zeros, _form.total
 tanh, sigmoid, lookup = _form.tanh, _form.sigmoid, _form.lookup
 transpose, transpose_rows = _form.transpose, _form.transpose_rows
 add_by_code, add_quads = _form.add_by_code, _form.add_quads

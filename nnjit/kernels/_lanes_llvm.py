@@ -114,6 +114,29 @@ def store(typingctx: Any, array: Any, i: Any, t: Any, j: Any, value: Any) -> Any
 
 
 @intrinsic
+def weight(typingctx: Any, w: Any, r: Any, k: Any, m: Any) -> Any:
+    """Return the number ``w[r, k, m]``, of a 4-D array ``w[r, m // 8, k, m % 8]``.
+
+    Unlike Numba's own indexing, it does not look for negative indices, which costs a third of the
+    speed of a product.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        w_type, (array, r, k, m) = signature.args[0], args
+        index = [r, k, m]
+        if w_type.ndim == 4:
+            eight = ir.Constant(m.type, 8)
+            index = [r, builder.udiv(m, eight), k, builder.urem(m, eight)]
+        struct = context.make_array(w_type)(context, builder, array)
+        pointer = cgutils.get_item_pointer(
+            context, builder, w_type, struct, index, wraparound=False
+        )
+        return builder.load(pointer)
+
+    return w.dtype(w, *[types.intp] * 3), codegen
+
+
+@intrinsic
 def zeros(typingctx: Any, array: Any) -> Any:
     """Return lanes of zeros of the dtype of ``array``."""
 

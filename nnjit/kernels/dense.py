@@ -9,7 +9,7 @@ import numpy as np
 
 from ._jit import jit
 from ._lanes import LANES
-from .product import add_columns, at_strided, at_turned, identity, product
+from .product import add_columns, at, at_turned, identity, product
 
 _BLOCK = 64  # inputs at once: their rows of W stay in the first-level cache
 
@@ -30,7 +30,7 @@ def dense_forward(z, W, x, edges, first, last):
     for p in range(first, last):
         for a in range(edges[p], edges[p + 1], _BLOCK):
             b = min(a + _BLOCK, edges[p + 1])
-            product(z[p], 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at_strided)
+            product(z[p], 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at)
 
 
 @jit

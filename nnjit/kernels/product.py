@@ -8,7 +8,7 @@ it likes, and brings its own threads.
 import numpy as np
 
 from ._jit import inlined, jit
-from ._lanes import LANES, lane, load, store, total, transpose, zeros
+from ._lanes import LANES, lane, load, store, total, transpose, weight, zeros
 
 # Sums over time are taken in spans, the last one first, so the time axis may be cut at any multiple
 # of GRAIN and the pieces run backwards: the bits stay the same. A span is what the first levels of
@@ -52,21 +52,15 @@ def packed_turned(w):
 
 
 @inlined
-def at_packed(w, r, k, m):
-    """Return the weight of input k and row m from what `packed` returned."""
-    return w[r, m // 8, k, m % 8]
-
-
-@inlined
-def at_strided(w, r, k, m):
-    """Return the weight of input k and row m."""
-    return w[r, k, m]
+def at(w, r, k, m):
+    """Return the weight of input k and row m, also from what `packed` returned."""
+    return weight(w, r, k, m)
 
 
 @inlined
 def at_turned(w, r, k, m):
     """Return the weight of input k and row m where rows come first."""
-    return w[r, m, k]
+    return weight(w, r, m, k)
 
 
 @inlined
@@ -137,13 +131,13 @@ def add_product(out, t, first, last, w, x, s, f=identity):
     f : function of lanes
         Applied while the rows are still in registers.
     """
-    product(out, t, first, last, w, x, s, True, f, at_packed)
+    product(out, t, first, last, w, x, s, True, f, at)
 
 
 @inlined
 def set_product(out, t, first, last, w, x, s):
     """Write ``w.T @ x[:, s]`` to rows first to last of ``out[:, t]``; see `add_product`."""
-    product(out, t, first, last, w, x, s, False, identity, at_packed)
+    product(out, t, first, last, w, x, s, False, identity, at)
 
 
 @jit
