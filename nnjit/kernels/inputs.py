@@ -7,8 +7,8 @@ Codes look rows of U up, signals are multiplied by U; the cells never see the di
 
 import numpy as np
 
-from ._jit import jit
-from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, store, zeros
+from ._jit import inlined, jit
+from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, store, weight, zeros
 from .product import GRAIN, add_outer, add_product, add_sum, own, packed, packed_turned, set_product
 
 
@@ -70,12 +70,35 @@ def _add_four_gates(da, codes, dU, i, j):
 @jit
 def project_signal(a, x, U, b):
     """Write ``a[:, t] = U.T @ x[:, t] + b``; x is (tiles, T, D, LANES), b is (tiles or 1, G)."""
+    G = a.shape[2]
+    if G < 8:  # too few rows for a block of the product
+        for i in range(a.shape[0]):
+            for t in range(0, a.shape[1], 4):
+                for j in range(G):
+                    _project_four_steps(a, x, U, b, i, j, t)
+        return
     weights = packed(U)
     for t in range(a.shape[1]):
         for i in range(a.shape[0]):
-            for j in range(a.shape[2]):
+            for j in range(G):
                 store(a, i, t, j, zeros(a) + b[own(b, i), j])
-        add_product(a, t, 0, a.shape[2], weights, x, t)
+        add_product(a, t, 0, G, weights, x, t)
+
+
+@inlined
+def _project_four_steps(a, x, U, b, i, j, t):
+    """Write row j of steps t to t + 4; those beyond the last are the last, which does no harm."""
+    last, r = a.shape[1] - 1, own(U, i)
+    t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
+    a0 = a1 = a2 = a3 = zeros(a) + b[r, j]
+    for k in range(x.shape[2]):
+        u = weight(U, r, k, j)
+        a0, a1 = a0 + u * load(x, i, t, k), a1 + u * load(x, i, t1, k)
+        a2, a3 = a2 + u * load(x, i, t2, k), a3 + u * load(x, i, t3, k)
+    store(a, i, t, j, a0)
+    store(a, i, t1, j, a1)
+    store(a, i, t2, j, a2)
+    store(a, i, t3, j, a3)
 
 
 @jit

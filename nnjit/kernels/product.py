@@ -66,11 +66,6 @@ def at_turned(w, r, k, m):
 @inlined
 def _eight_rows(out, i, t, j, w, r, m, x, s, add, f, at):
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zeros(out)
-    if add:
-        a0, a1 = load(out, i, t, j), load(out, i, t, j + 1)
-        a2, a3 = load(out, i, t, j + 2), load(out, i, t, j + 3)
-        a4, a5 = load(out, i, t, j + 4), load(out, i, t, j + 5)
-        a6, a7 = load(out, i, t, j + 6), load(out, i, t, j + 7)
     for k in range(x.shape[2]):
         v = load(x, i, s, k)
         a0 = a0 + at(w, r, k, m) * v
@@ -81,6 +76,11 @@ def _eight_rows(out, i, t, j, w, r, m, x, s, add, f, at):
         a5 = a5 + at(w, r, k, m + 5) * v
         a6 = a6 + at(w, r, k, m + 6) * v
         a7 = a7 + at(w, r, k, m + 7) * v
+    if add:  # last: what comes from far away has had time to come
+        a0, a1 = a0 + load(out, i, t, j), a1 + load(out, i, t, j + 1)
+        a2, a3 = a2 + load(out, i, t, j + 2), a3 + load(out, i, t, j + 3)
+        a4, a5 = a4 + load(out, i, t, j + 4), a5 + load(out, i, t, j + 5)
+        a6, a7 = a6 + load(out, i, t, j + 6), a7 + load(out, i, t, j + 7)
     store(out, i, t, j, f(a0))
     store(out, i, t, j + 1, f(a1))
     store(out, i, t, j + 2, f(a2))
@@ -92,24 +92,42 @@ def _eight_rows(out, i, t, j, w, r, m, x, s, add, f, at):
 
 
 @inlined
+def _few_rows(out, i, t, j, n, w, r, m, x, s, add, f, at):
+    """Compute n rows, 1 to 4; those beyond are the last one again, which does no harm."""
+    n1, n2, n3 = min(1, n - 1), min(2, n - 1), min(3, n - 1)
+    a0 = a1 = a2 = a3 = zeros(out)
+    for k in range(x.shape[2]):
+        v = load(x, i, s, k)
+        a0 = a0 + at(w, r, k, m) * v
+        a1 = a1 + at(w, r, k, m + n1) * v
+        a2 = a2 + at(w, r, k, m + n2) * v
+        a3 = a3 + at(w, r, k, m + n3) * v
+    if add:
+        a0, a1 = a0 + load(out, i, t, j), a1 + load(out, i, t, j + n1)
+        a2, a3 = a2 + load(out, i, t, j + n2), a3 + load(out, i, t, j + n3)
+    store(out, i, t, j, f(a0))
+    store(out, i, t, j + n1, f(a1))
+    store(out, i, t, j + n2, f(a2))
+    store(out, i, t, j + n3, f(a3))
+
+
+@inlined
 def product(out, t, first, last, w, x, s, add, f, at):
     """Write ``f(w.T @ x[:, s])`` to rows first to last of ``out[:, t]``; see `add_product`.
 
-    Where ``add``, what stands there is added before f. ``at`` reads an element of w. Tiles take
-    turns at a block of w while it is in the first-level cache, and none waits for another's sums.
+    Where ``add``, what stands there is added to the sum before f. ``at`` reads an element of w.
+    Tiles take turns at a block of w while it is in the first-level cache, and none waits for
+    another's sums.
     """
     blocks = (last - first) // 8
     for block in range(blocks):
         m = 8 * block
         for i in range(out.shape[0]):
             _eight_rows(out, i, t, first + m, w, own(w, i), m, x, s, add, f, at)
-    for m in range(8 * blocks, last - first):
+    for m in range(8 * blocks, last - first, 4):
+        n = min(4, last - first - m)
         for i in range(out.shape[0]):
-            r = own(w, i)
-            a = load(out, i, t, first + m) if add else zeros(out)
-            for k in range(x.shape[2]):
-                a = a + at(w, r, k, m) * load(x, i, s, k)
-            store(out, i, t, first + m, f(a))
+            _few_rows(out, i, t, first + m, n, w, own(w, i), m, x, s, add, f, at)
 
 
 @inlined
