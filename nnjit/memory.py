@@ -1,5 +1,6 @@
 """Arrays for the kernels: rows of lanes that begin where a line of the cache begins."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,9 @@ def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
     No row of 16 numbers then lies in two lines, of which threads would fight for one.
     """
-    dtype = np.dtype(dtype)
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _SMALL:
         return np.empty(shape, dtype)
     memory = np.empty(size + _LINE, np.uint8)
-    begin = -memory.__array_interface__["data"][0] % _LINE
+    begin = -memory.ctypes.data % _LINE
     return memory[begin : begin + size].view(dtype).reshape(shape)

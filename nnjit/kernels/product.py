@@ -170,6 +170,7 @@ def add_outer(out, x, y, first):
     """
     T, (K, M) = y.shape[1], out.shape[1:]
     wide, whole_k = M - M % LANES, K - K % 4
+    whole_m = M - 1 if M % 4 == 1 else M  # two or three columns are taken as four
     rows = np.empty((1, SPAN * LANES, LANES), y.dtype)
     for i in range(out.shape[0]):
         for begin in range((T - 1) // SPAN * SPAN, -1, -SPAN):
@@ -178,10 +179,13 @@ def add_outer(out, x, y, first):
                 for t in range(begin, end):
                     transpose(rows, 0, (t - begin) * LANES, y, i, t, first + m)
                 add_columns(out, i, m, x, i, begin, end, rows, 0)
-            for m in range(wide, M, 4):
-                for k in range(0, whole_k, 4):
+            for k in range(0, whole_k, 4):
+                for m in range(wide, whole_m, 4):
                     _add_four_by_four(out, i, k, m, x, y, first, begin, end)
-                for k in range(whole_k, K):
+                if whole_m < M:
+                    _add_four_by_one(out, i, k, whole_m, x, y, first + whole_m, begin, end)
+            for k in range(whole_k, K):
+                for m in range(wide, M, 4):
                     _add_one_by_four(out, i, k, m, x, y, first, begin, end)
 
 
@@ -214,6 +218,19 @@ def _add_four_by_four(out, i, k, m, x, y, first, begin, end):
     _add_totals(out, i, k + 1, m, a10, a11, a12, a13)
     _add_totals(out, i, k + 2, m, a20, a21, a22, a23)
     _add_totals(out, i, k + 3, m, a30, a31, a32, a33)
+
+
+@inlined
+def _add_four_by_one(out, i, k, m, x, y, j, begin, end):
+    a0 = a1 = a2 = a3 = zeros(x)
+    for t in range(begin, end):
+        v = load(y, i, t, j)
+        a0, a1 = a0 + load(x, i, t, k) * v, a1 + load(x, i, t, k + 1) * v
+        a2, a3 = a2 + load(x, i, t, k + 2) * v, a3 + load(x, i, t, k + 3) * v
+    out[i, k, m] += total(a0)
+    out[i, k + 1, m] += total(a1)
+    out[i, k + 2, m] += total(a2)
+    out[i, k + 3, m] += total(a3)
 
 
 @inlined
