@@ -23,7 +23,9 @@ from .kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
 # Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
 _LOOKS = 0 if numba.config.DISABLE_JIT else 5_000_000
 _looks = _LOOKS
-_HAND_OVER_LOOKS = 3_000  # some microseconds
+# Some microseconds: until a worker has begun its only kernel, and until it has done with what it
+# does in Python between two kernels, or both would come back at the same time again and again.
+_BEGIN_LOOKS, _APART_LOOKS = 3_000, 20_000
 _WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
 _NAP = 2e-4  # seconds between looks at long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -101,8 +103,11 @@ def without_spinning() -> Iterator[None]:
         _looks = _LOOKS
 
 
-def for_each(function: Callable[[int], None], n: int) -> None:
-    """Call ``function(i)`` for i in range(n), on several threads where there are several."""
+def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS) -> None:
+    """Call ``function(i)`` for i in range(n), on several threads where there are several.
+
+    ``looks`` is how long a thread that handed work to another stays out of its way.
+    """
     if n == 1 and _n_threads:
         function(0)
         return
@@ -117,7 +122,7 @@ def for_each(function: Callable[[int], None], n: int) -> None:
         drain()
         return
     try:
-        _at_once([drain] * threads)
+        _at_once([drain] * threads, looks=looks)
     finally:
         _busy.release()
 
@@ -129,7 +134,7 @@ def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None
     of a kernel: a thread that comes back to Python between two may find the others there.
     """
     threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
-    for_each(lambda i: function(n * i // threads, n * (i + 1) // threads), threads)
+    for_each(lambda i: function(n * i // threads, n * (i + 1) // threads), threads, _BEGIN_LOOKS)
 
 
 def together(
@@ -155,7 +160,11 @@ def together(
         _at_once([partial(run, share) for share in shares], abandon)
 
 
-def _at_once(jobs: Sequence[Callable[[], None]], abandon: Callable[[], Any] = lambda: None) -> None:
+def _at_once(
+    jobs: Sequence[Callable[[], None]],
+    abandon: Callable[[], Any] = lambda: None,
+    looks: int = _BEGIN_LOOKS,
+) -> None:
     """Call the first job here and each other one on a worker, and wait for all.
 
     Signals are heard in this thread alone: before it passes one on, ``abandon`` is called, and the
@@ -167,7 +176,7 @@ def _at_once(jobs: Sequence[Callable[[], None]], abandon: Callable[[], Any] = la
     errors: list[BaseException | None] = []
     try:
         for worker, job in zip(helpers, jobs[1:], strict=True):
-            worker.post(job)
+            worker.post(job, looks)
         jobs[0]()
     except BaseException as error:
         abandon()
@@ -204,12 +213,12 @@ class _Worker:
         self._posted = threading.Event()
         threading.Thread(target=self._serve, name="nnjit", daemon=True).start()
 
-    def post(self, job: Callable[[], None]) -> None:
-        """Start a job."""
+    def post(self, job: Callable[[], None], looks: int) -> None:
+        """Start a job, and stay out of its way for so many looks."""
         self._job = job
         self._number += 1
         if self._counts[LOOKING, 0] and _looks:
-            hand_over(self._counts, self._number, _HAND_OVER_LOOKS)
+            hand_over(self._counts, self._number, looks)
         else:
             self._counts[POSTED, 0] = self._number
         self._posted.set()
