@@ -21,7 +21,7 @@ from .errors import ConfigError
 from .kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
 
 # Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
-_LOOKS = 0 if numba.config.DISABLE_JIT else 5_000_000
+_LOOKS = 5_000_000
 _looks = _LOOKS
 # Some microseconds: until a worker has begun its only kernel, and until it has done with what it
 # does in Python between two kernels, or both would come back at the same time again and again.
@@ -77,8 +77,11 @@ def get_threads() -> int:
 
 
 def free_threads() -> int:
-    """Return how many threads a piece of work may use here: one inside the work of another."""
-    return 1 if getattr(_inside, "worker", False) else get_threads()
+    """Return how many threads a piece of work may use here: one inside the work of another.
+
+    Kernels that are not compiled keep the GIL: there it is one too.
+    """
+    return 1 if numba.config.DISABLE_JIT or getattr(_inside, "worker", False) else get_threads()
 
 
 @contextlib.contextmanager
@@ -225,7 +228,9 @@ class _Worker:
 
     def wait(self) -> BaseException | None:
         """Wait for the end of the job; return the error that it ended with."""
-        while not watch(self._counts, DONE, self._number, max(_looks, 1)):
+        looks = max(_looks, 1)
+        while not watch(self._counts, DONE, self._number, looks):
+            looks = 1  # it is long work: leave the core to others
             time.sleep(_NAP)
         return self._error
 

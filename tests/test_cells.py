@@ -28,6 +28,10 @@ from nnjit.layers import recurrent as engine
 SHAPES = [(1, 1, 1), (5, 2, 3), (16, 130, 8), (33, 300, 9), (5, 130, 17), (33, 2, 1)]
 
 
+# A layer of one unit has kernels of its own.
+both_sizes = pytest.mark.parametrize("H", [1, 5])
+
+
 @pytest.fixture
 def replan(monkeypatch):
     """Change what plans are made by, for one test."""
@@ -164,27 +168,29 @@ def assert_same_bits(runs):
 
 
 @every_cell
+@both_sizes
 @both_inputs
 @both_outputs
 @both_dtypes
-def test_checkpoints_leave_the_bits(cell, kind, sequences, dtype, rng, replan):
+def test_checkpoints_leave_the_bits(cell, H, kind, sequences, dtype, rng, replan):
     def run(checkpoint, keep_bytes=planning._KEEP_BYTES):
         replan(_KEEP_BYTES=keep_bytes)
         layer.bptt = Bptt(checkpoint)
         return forward_backward(layer, x, dy)
 
-    layer, x = made(cell, kind, 17, 1000, 5, rng, dtype, return_sequences=sequences)
+    layer, x = made(cell, kind, 17, 1000, H, rng, dtype, return_sequences=sequences)
     dy = upstream(forward(layer, x), rng)
     runs = [run(checkpoint) for checkpoint in ("off", "auto", 1, 100, 128, 256, 5000)]
     assert_same_bits([*runs, run("auto", keep_bytes=0)])
 
 
 @every_cell
+@both_sizes
 @pytest.mark.parametrize("checkpoint", ["auto", 128])
 @pytest.mark.parametrize("reach", [1, 50, 128, 200])
-def test_truncation_cuts_the_gradient_and_nothing_else(cell, checkpoint, reach, rng):
+def test_truncation_cuts_the_gradient_and_nothing_else(cell, H, checkpoint, reach, rng):
     """What a state answers for goes back to the start of its stretch, whole, and no further."""
-    layer, x = made(cell, "signal", 5, 300, 4, rng, return_sequences=True)
+    layer, x = made(cell, "signal", 5, 300, H, rng, return_sequences=True)
     y = forward(layer, x)
     dy = np.zeros_like(y)
     stretch = slice(reach, min(2 * reach, 300))
@@ -226,20 +232,22 @@ def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
 
 
 @every_cell
+@both_sizes
 @both_inputs
 @both_outputs
 @both_dtypes
-def test_training_and_inference_give_the_same_bits(cell, kind, sequences, dtype, rng):
-    layer, x = made(cell, kind, 20, 300, 5, rng, dtype, return_sequences=sequences)
+def test_training_and_inference_give_the_same_bits(cell, H, kind, sequences, dtype, rng):
+    layer, x = made(cell, kind, 20, 300, H, rng, dtype, return_sequences=sequences)
     np.testing.assert_array_equal(forward(layer, x, training=True), forward(layer, x))
 
 
 @every_cell
+@both_sizes
 @both_inputs
 @both_outputs
 @both_dtypes
-def test_a_batch_equals_its_members(cell, kind, sequences, dtype, rng):
-    layer, x = made(cell, kind, 19, 20, 3, rng, dtype, return_sequences=sequences)
+def test_a_batch_equals_its_members(cell, H, kind, sequences, dtype, rng):
+    layer, x = made(cell, kind, 19, 20, H, rng, dtype, return_sequences=sequences)
     dy = upstream(forward(layer, x), rng)
     y, dx, grads = forward_backward(layer, x, dy)
     sums = {name: np.zeros(value.shape) for name, value in layer.params.items()}
@@ -255,9 +263,10 @@ def test_a_batch_equals_its_members(cell, kind, sequences, dtype, rng):
 
 
 @every_cell
+@both_sizes
 @both_inputs
-def test_threads_leave_the_bits(cell, kind, rng, set_threads):
-    layer, x = made(cell, kind, 50, 200, 5, rng, "float32", return_sequences=True)
+def test_threads_leave_the_bits(cell, H, kind, rng, set_threads):
+    layer, x = made(cell, kind, 50, 200, H, rng, "float32", return_sequences=True)
     dy = upstream(forward(layer, x), rng)
     runs = []
     for n in (1, 2, 3):
@@ -306,10 +315,11 @@ def test_a_member_of_a_team_that_fails_leaves_the_others(
 
 
 @every_cell
+@both_sizes
 @both_inputs
 @pytest.mark.parametrize("checkpoint", ["off", 128])
-def test_inputs_and_parameters_stay(cell, kind, checkpoint, rng):
-    layer, x = made(cell, kind, 16, 200, 3, rng, "float32", return_sequences=True)
+def test_inputs_and_parameters_stay(cell, H, kind, checkpoint, rng):
+    layer, x = made(cell, kind, 16, 200, H, rng, "float32", return_sequences=True)
     layer.bptt = Bptt(checkpoint)
     tiles = to_tiles(x if kind == "codes" else x.astype("float32"))
     before = {name: value.copy() for name, value in layer.params.items()}
@@ -329,10 +339,11 @@ def test_inputs_and_parameters_stay(cell, kind, checkpoint, rng):
 
 
 @every_cell
+@both_sizes
 @both_dtypes
 @pytest.mark.parametrize("clip", [0, 3, 18])
-def test_nan_stays_in_its_clip(cell, dtype, clip, rng):
-    layer, x = made(cell, "signal", 19, 9, 3, rng, dtype, return_sequences=True)
+def test_nan_stays_in_its_clip(cell, H, dtype, clip, rng):
+    layer, x = made(cell, "signal", 19, 9, H, rng, dtype, return_sequences=True)
     dy = upstream(forward(layer, x), rng)
     clean_y, clean_dx, _ = forward_backward(layer, x, dy)
     x[clip, 4, 1] = np.nan
@@ -346,10 +357,11 @@ def test_nan_stays_in_its_clip(cell, dtype, clip, rng):
 
 
 @every_cell
+@both_sizes
 @both_dtypes
 @pytest.mark.parametrize("size", [1e4, 1e30])
-def test_huge_inputs_stay_finite(cell, dtype, size, rng):
-    layer, x = made(cell, "signal", 5, 50, 3, rng, dtype, return_sequences=True)
+def test_huge_inputs_stay_finite(cell, H, dtype, size, rng):
+    layer, x = made(cell, "signal", 5, 50, H, rng, dtype, return_sequences=True)
     dy = upstream(forward(layer, x), rng)
     y, dx, grads = forward_backward(layer, size * np.sign(x), dy)
     assert (np.abs(y) <= 1).all()

@@ -13,6 +13,7 @@ from registry import (
     to_tiles,
 )
 
+from nnjit import threads
 from nnjit.errors import ConfigError, ShapeError
 from nnjit.layers import (
     GRU,
@@ -79,7 +80,8 @@ def test_row_gradient_adds_in_place(dtype, rng):
 
 
 @pytest.mark.parametrize("spec", [Vector(_LONG + 5), FlatCodes(_LONG + 5, 3)], ids=str)
-def test_dense_bits_do_not_depend_on_threads(spec, rng, set_threads):
+def test_dense_bits_do_not_depend_on_threads(spec, rng, set_threads, monkeypatch):
+    monkeypatch.setattr(threads, "_WORTH_A_SPAN", 1)
     layer = build(Dense(5), spec, "float32")
     x = rng.normal(size=(50, _LONG + 5))
     x = x if isinstance(spec, Vector) else rng.integers(0, 3, x.shape, np.uint8)

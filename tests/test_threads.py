@@ -19,6 +19,33 @@ def test_every_piece_is_done_once(n, set_threads):
         assert sorted(done) == list(range(pieces))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_spans_cover_the_range_once(n, set_threads):
+    set_threads(n)
+    for size in (0, 1, 2, 100):
+        for work in (0, 2.5 * threads._WORTH_A_SPAN, 1e9):
+            spans = []
+            threads.for_spans(
+                lambda begin, end, spans=spans: spans.append((begin, end)), size, work
+            )
+            seen = [i for begin, end in spans for i in range(begin, end)]
+            assert sorted(seen) == list(range(size))
+            assert len(spans) <= max(1, min(n, work / threads._WORTH_A_SPAN))
+            if size == 100 and work == 1e9:
+                assert len(spans) == n
+
+
+def test_a_worker_that_fell_asleep_takes_the_next_job(set_threads, monkeypatch):
+    set_threads(2)
+    for looks in (0, 1000):
+        monkeypatch.setattr(threads, "_looks", looks)
+        for _ in range(3):
+            done = []
+            threads.for_each(lambda i, done=done: (time.sleep(0.01), done.append(i)), 2)
+            assert sorted(done) == [0, 1]
+            time.sleep(0.02)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_errors_come_through(n, set_threads):
     set_threads(n)

@@ -8,8 +8,6 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, final
 
-import numba
-
 from ..kernels._lanes import LANES
 from ..kernels.product import GRAIN
 
@@ -59,8 +57,6 @@ def plan(
     enough to do.
     """
     H = size.hidden_size
-    if numba.config.DISABLE_JIT:
-        threads = 1
     step = tiles * (_STEP_SECONDS * H + 2 * size.gates * H * H * LANES / _FLOPS)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
     team = min(threads, -(-H // LANES), int(step / _WORTH_A_MEETING))
