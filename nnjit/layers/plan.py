@@ -15,7 +15,7 @@ _PIECE_BYTES = 1 << 21  # of the arrays of a piece of time: they stay in the cac
 _KEEP_BYTES = 1 << 29  # above this, checkpoint="auto" recomputes the gates instead of keeping them
 # What a step of a tile takes, roughly: for each unit, and for its products.
 _STEP_SECONDS, _FLOPS = 2e-8, 1e11
-_WORTH_A_THREAD = 2e-4  # seconds of work that are worth waking another thread
+_WORTH_A_THREAD = 1e-4  # seconds of work that are worth waking another thread
 _WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
 
 
