@@ -6,7 +6,7 @@
 
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
-from .one_unit import first_state, walk, walk_back
+from .one_unit import add_gate, first_state, walk, walk_back
 from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -128,6 +128,14 @@ def _step_back(cell, i, t, k, d):
 def gru_backward_one(a, V, h, m, dh, carry, share):
     """Do what `gru_backward` does for one unit."""
     walk_back(_step_back, (a, V, h, m), dh, carry)
+
+
+@jit
+def gru_gradients_one(a, h, m, dV, share):
+    """Do what `gru_gradients` does for one unit."""
+    for gate in range(2):
+        add_gate(dV, gate, a, gate, h)
+    add_gate(dV, 2, a, 2, m)
 
 
 @jit

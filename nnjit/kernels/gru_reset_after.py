@@ -6,7 +6,7 @@
 
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh, zeros
-from .one_unit import first_state, walk, walk_back
+from .one_unit import add_gate, first_state, walk, walk_back
 from .product import add_outer_of_gates, add_product, add_sum, own, packed, packed_turned
 from .team import meet
 
@@ -128,6 +128,15 @@ def _step_back(cell, i, t, k, d):
 def gru_reset_after_backward_one(a, V, c, h, q, dh, carry, share):
     """Do what `gru_reset_after_backward` does for one unit."""
     walk_back(_step_back, (a, V, h, q), dh, carry)
+
+
+@jit
+def gru_reset_after_gradients_one(a, h, q, dV, dc, share):
+    """Do what `gru_reset_after_gradients` does for one unit."""
+    for gate in range(2):
+        add_gate(dV, gate, a, gate, h)
+    add_gate(dV, 2, q, 0, h)
+    add_sum(dc, q, 0)
 
 
 @jit

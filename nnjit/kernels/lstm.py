@@ -6,7 +6,7 @@
 
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh
-from .one_unit import walk, walk_back
+from .one_unit import add_gate, walk, walk_back
 from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -134,6 +134,13 @@ def _step_back(cell, k, t, r, d):
 def lstm_backward_one(a, V, h, c, dh, carry, carry_c, share):
     """Do what `lstm_backward` does for one unit."""
     walk_back(_step_back, (a, V, c, carry_c), dh, carry)
+
+
+@jit
+def lstm_gradients_one(a, h, c, dV, share):
+    """Do what `lstm_gradients` does for one unit."""
+    for gate in range(4):
+        add_gate(dV, gate, a, gate, h)
 
 
 @jit

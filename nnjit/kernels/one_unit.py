@@ -7,9 +7,9 @@ A cell gives its steps as functions of ``cell``, the tuple of its arrays, a tile
 which of the weights belong to the tile.
 """
 
-from ._jit import inlined
-from ._lanes import load, store
-from .product import own
+from ._jit import inlined, jit
+from ._lanes import load, store, total, zeros
+from .product import GRAIN, own
 
 
 @inlined
@@ -68,3 +68,18 @@ def walk_back(step, cell, dh, carry):
 def first_state(cell, i):
     """Return ``h[i, 0]``, where h comes third in the cell."""
     return load(cell[2], i, 0, 0)
+
+
+@jit
+def add_gate(dV, gate, a, row, x):
+    """Add the sum over steps and lanes of ``a[i, t, row] * x[i, t, 0]`` to ``dV[i, 0, gate]``.
+
+    It goes in spans of GRAIN steps, see `product`; x may have more steps than a.
+    """
+    T = a.shape[1]
+    for i in range(a.shape[0]):
+        for begin in range((T - 1) // GRAIN * GRAIN, -1, -GRAIN):
+            sums = zeros(a)
+            for t in range(begin, min(begin + GRAIN, T)):
+                sums = sums + load(a, i, t, row) * load(x, i, t, 0)
+            dV[i, 0, gate] += total(sums)

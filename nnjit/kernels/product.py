@@ -301,19 +301,19 @@ def _add_eight_by_lanes(out, o, k, m, x, i, begin, end, rows, r):
     store(out, o, k + 7, m, load(out, o, k + 7, m) + a7)
 
 
-@inlined
+@jit
 def add_outer_of_gates(out, x, y, gates, share):
     """Do what `add_outer` does for all columns of y, those of a member's own units.
 
-    What was computed by other members of a team is far away: x has fewer rows than y.
+    What was computed by other members of a team is far away: x has fewer rows than y. Narrow
+    layers have no team, and are better off with all gates at once.
     """
-    H, begin, end = x.shape[2], share.begin, share.end
+    H, begin, columns = x.shape[2], share.begin, share.end - share.begin
     if H < LANES:
-        add_outer(out[:, :, : gates * H], x, y, 0)
-        return
+        gates, columns = 1, gates * H
     for gate in range(gates):
         first = gate * H + begin
-        add_outer(out[:, :, first : gate * H + end], x, y, first)
+        add_outer(out[:, :, first : first + columns], x, y, first)
 
 
 @jit

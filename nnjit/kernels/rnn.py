@@ -2,7 +2,7 @@
 
 from ._jit import inlined, jit
 from ._lanes import load, store, tanh
-from .one_unit import first_state, walk, walk_back
+from .one_unit import add_gate, first_state, walk, walk_back
 from .product import add_outer_of_gates, add_product, packed, packed_turned, set_product
 from .team import meet
 
@@ -88,6 +88,12 @@ def _step_back(cell, i, t, r, d):
 def rnn_backward_one(a, V, h, dh, carry, share):
     """Do what `rnn_backward` does for one unit."""
     walk_back(_step_back, (a, V, h), dh, carry)
+
+
+@jit
+def rnn_gradients_one(a, h, dV, share):
+    """Do what `rnn_gradients` does for one unit."""
+    add_gate(dV, 0, a, 0, h)
 
 
 @jit

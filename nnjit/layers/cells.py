@@ -31,6 +31,7 @@ class Cell:
     gradients: Callable[..., None]
     forward_one: Callable[..., None]
     backward_one: Callable[..., None]
+    gradients_one: Callable[..., None]
     states: tuple[str, ...] = ("h",)
     scratch: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("V",)
@@ -39,7 +40,12 @@ class Cell:
         """Return the cell with the kernels for so many units: one has kernels of its own."""
         if hidden_size > 1:
             return self
-        return replace(self, forward=self.forward_one, backward=self.backward_one)
+        return replace(
+            self,
+            forward=self.forward_one,
+            backward=self.backward_one,
+            gradients=self.gradients_one,
+        )
 
 
 RNN = Cell(
@@ -49,6 +55,7 @@ RNN = Cell(
     rnn.rnn_gradients,
     rnn.rnn_forward_one,
     rnn.rnn_backward_one,
+    rnn.rnn_gradients_one,
 )
 GRU = Cell(
     3,
@@ -57,6 +64,7 @@ GRU = Cell(
     gru.gru_gradients,
     gru.gru_forward_one,
     gru.gru_backward_one,
+    gru.gru_gradients_one,
     scratch=("m",),
 )
 GRU_RESET_AFTER = Cell(
@@ -66,6 +74,7 @@ GRU_RESET_AFTER = Cell(
     gru_reset_after.gru_reset_after_gradients,
     gru_reset_after.gru_reset_after_forward_one,
     gru_reset_after.gru_reset_after_backward_one,
+    gru_reset_after.gru_reset_after_gradients_one,
     scratch=("q",),
     weights=("V", "c"),
 )
@@ -76,5 +85,6 @@ LSTM = Cell(
     lstm.lstm_gradients,
     lstm.lstm_forward_one,
     lstm.lstm_backward_one,
+    lstm.lstm_gradients_one,
     states=("h", "c"),
 )
