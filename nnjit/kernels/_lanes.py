@@ -10,12 +10,13 @@ import numba
 
 if numba.config.DISABLE_JIT:
     from . import _lanes_numpy as _form
+    from . import _lanes_numpy as _moves
 else:
     from . import _lanes_llvm as _form  # type: ignore[no-redef]
+    from . import _moves_llvm as _moves  # type: ignore[no-redef]
 
-HAS_PERMUTE, LANES = _form.HAS_PERMUTE, _form.LANES
+LANES, HAS_PERMUTE = _form.LANES, _moves.HAS_PERMUTE
 load, lane, store, weight = _form.load, _form.lane, _form.store, _form.weight
-zeros, total = _form.zeros, _form.total
-tanh, sigmoid, lookup = _form.tanh, _form.sigmoid, _form.lookup
-transpose, transpose_rows = _form.transpose, _form.transpose_rows
-add_by_code, add_quads = _form.add_by_code, _form.add_quads
+zeros, total, tanh, sigmoid = _form.zeros, _form.total, _form.tanh, _form.sigmoid
+transpose, transpose_rows, lookup = _moves.transpose, _moves.transpose_rows, _moves.lookup
+add_by_code, add_quads = _moves.add_by_code, _moves.add_quads

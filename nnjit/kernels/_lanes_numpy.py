@@ -1,4 +1,4 @@
-"""Lanes, uncompiled: NumPy arrays of 16 numbers. The same names as in ``_lanes_llvm``."""
+"""Lanes, uncompiled: NumPy arrays of 16 numbers. The same names as in the compiled forms."""
 
 from typing import Any
 
