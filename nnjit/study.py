@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .callbacks import Callback, Progress
 from .errors import ConfigError
-from .tracking import without_passwords
+from .tracking import alone, without_passwords
 
 _WAIT = 60  # seconds for other processes to let go of an SQLite file
 
@@ -60,7 +60,8 @@ class Place:
         )
         arguments = {"timeout": _WAIT} if self.file else {}
         try:
-            storage = optuna.storages.RDBStorage(self.storage, {"connect_args": arguments})
+            with alone(self.storage):
+                storage = optuna.storages.RDBStorage(self.storage, {"connect_args": arguments})
             make = optuna.load_study
             if "direction" in options:
                 make, options = optuna.create_study, {**options, "load_if_exists": True}

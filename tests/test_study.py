@@ -1,5 +1,6 @@
 """What stands between Hydra's overrides and Optuna's trials; real studies, no processes."""
 
+import multiprocessing
 from types import SimpleNamespace
 
 import numpy as np
@@ -124,6 +125,35 @@ def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path):
     place = study.Place("s", f"sqlite:///{tmp_path}/text.db", 5, 3)
     with pytest.raises(ConfigError, match="cannot open the study s in sqlite:///"):
         place.open(direction="maximize")
+
+
+def open_new(folder, number, ready, failures):
+    for place in (study.Place(f"s{number}", f"sqlite:///{folder}/{i}.db", 5, 3) for i in range(8)):
+        ready.wait(60)
+        try:
+            place.open(direction="maximize")
+        except ConfigError as error:
+            failures.put(str(error))
+
+
+@pytest.mark.slow
+def test_searches_that_begin_at_once_make_one_store(tmp_path):
+    """Tables that two processes make at the same time would fail in one of them."""
+    spawn = multiprocessing.get_context("spawn")
+    ready, failures = spawn.Barrier(3), spawn.Queue()
+    processes = [
+        spawn.Process(target=open_new, args=(tmp_path, number, ready, failures))
+        for number in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert failures.empty(), failures.get()
+    for i in range(8):
+        names = optuna.get_all_study_names(f"sqlite:///{tmp_path}/{i}.db")
+        assert sorted(names) == ["s0", "s1", "s2"]
 
 
 def test_table_and_figure(place):

@@ -1,7 +1,7 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
 from . import query, views
-from .address import without_passwords
+from .address import alone, without_passwords
 from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport
@@ -17,6 +17,7 @@ __all__ = [
     "SweepInfo",
     "SweepReport",
     "Tracker",
+    "alone",
     "fetch_model",
     "find_run",
     "find_unfinished",

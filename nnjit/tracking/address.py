@@ -37,30 +37,33 @@ def is_server(uri: str) -> bool:
 def opening(uri: str) -> Iterator[None]:
     """Hold off other processes that open the same store, and give up soon where none answers.
 
-    Two processes that migrate a new store at once break it for good. MLflow itself tries for
-    minutes, which is right in the middle of a run and wrong for a slip in an address.
+    MLflow itself tries for minutes, which is right in the middle of a run and wrong for a slip in
+    an address.
     """
-    if is_server(uri):
-        context: Any = _few_retries()
-    elif uri.startswith(SQLITE):
-        context = _file(Path(uri.removeprefix(SQLITE)))
-    elif uri.startswith(("postgresql", "mysql")):
-        context = _database(uri)
-    else:
-        context = contextlib.nullcontext()
-    with context:
+    with _few_retries() if is_server(uri) else alone(uri):
+        path = Path(uri.removeprefix(SQLITE))
+        if uri.startswith(SQLITE) and not path.exists():
+            _make(path)
         yield
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[None]:
-    """Hold the lock of a SQLite file, which is made if it is not there."""
-    from filelock import FileLock
+def alone(uri: str) -> Iterator[None]:
+    """Hold the lock of a database, which processes take while they make or migrate its tables.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if not path.exists():
-            _make(path)
+    Two that do so at once break a new database for good, or fail.
+    """
+    if uri.startswith(SQLITE):
+        from filelock import FileLock
+
+        path = Path(uri.removeprefix(SQLITE))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
+    elif uri.startswith(("postgresql", "mysql")):
+        with _connected(uri):
+            yield
+    else:
         yield
 
 
@@ -97,7 +100,7 @@ def _few_retries() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _database(uri: str) -> Iterator[None]:
+def _connected(uri: str) -> Iterator[None]:
     """Connect once, which tells at once what is wrong, and hold PostgreSQL's lock meanwhile."""
     import sqlalchemy
 

@@ -176,19 +176,16 @@ def test_a_killed_search_goes_on(tmp_path):
 def test_two_searches_in_one_study_are_refused(tmp_path):
     options = (RATE, "trainer.epochs=100000", "hydra.sweeper.n_trials=2")
     first = start(*SEARCH, *options, cwd=tmp_path)
-    while not (tmp_path / "runs" / "optuna.db").exists() or not has_begun(tmp_path):
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/sweeps/*/*/records/0.json")):
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < end, "no trial has begun"
         time.sleep(0.2)
+    assert states(tmp_path) == ["RUNNING"]
     error = refused(python(*SEARCH, *options, cwd=tmp_path))
     assert "is still running" in error or "another process searches" in error
     first.kill()
     first.communicate(timeout=60)
-
-
-def has_begun(folder):
-    try:
-        return states(folder) == ["RUNNING"]
-    except Exception:  # a store in the making
-        return False
 
 
 def test_nothing_to_search_is_one_line(tmp_path):
