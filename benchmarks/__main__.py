@@ -14,6 +14,7 @@ import numpy as np
 
 from nnjit.threads import set_threads
 
+from .bounds import bounds
 from .report import markdown, plot
 from .task import CELLS, RECIPES, Side, Step
 
@@ -109,10 +110,17 @@ def main() -> None:
             tasks.append((f"epoch of {r.name}", calls))
     if "grid" in options.what:
         sizes, batches = (map(int, v.split(",")) for v in (options.sizes, options.batches))
-        for step in grid(list(sizes), list(batches)):
+        steps = grid(list(sizes), list(batches))
+        for step in steps:
             calls = {n: (lambda s=s, step=step: s.step(step)) for n, s in found.items()}
             tasks.append((step.name, calls))
     rows = [measure(name, calls, options.budget) for name, calls in tasks if options.only in name]
+    if "grid" in options.what and "nnjit" in found:
+        measured = {row["task"] for row in rows}
+        bound = bounds([s for s in steps if s.name in measured], found["nnjit"].step)
+        rows = [
+            row | {"bound": bound[row["task"]]} if row["task"] in bound else row for row in rows
+        ]
     result = {"machine": about, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(result, indent=1))

@@ -9,7 +9,11 @@ NAMES = {"torch": "PyTorch", "jax": "JAX"}
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """One row for each task: times, and how many times faster nnjit is than each peer."""
+    """One row for each task: times, how many times faster nnjit is than each peer, and the bound.
+
+    The last columns are the least time that the machine allows (see `bounds`), how many times as
+    long nnjit takes, what bounds it most, and how many times faster than the best peer that is.
+    """
     about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     peers = [p for p in PEERS if any(p in row for row in result["rows"])]
     head = [
@@ -17,13 +21,23 @@ def markdown(result: dict[str, Any]) -> str:
         "nnjit ms",
         *(f"{NAMES[p]} ms" for p in peers),
         *(f"x {NAMES[p]}" for p in peers),
+        *("bound ms", "x bound", "bound by"),
+        *(["bound x best peer"] if peers else []),
     ]
     lines = [about, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in result["rows"]:
         times = [f"{row[side]['best'] * 1e3:.3f}" for side in ("nnjit", *peers) if side in row]
         ratios = [_ratio(row["speedup"][p]) for p in peers]
-        lines.append(f"| {' | '.join([row['task'], *times, *ratios])} |")
+        lines.append(f"| {' | '.join([row['task'], *times, *ratios, *_bound(row, peers)])} |")
     return "\n".join(lines) + "\n"
+
+
+def _bound(row: dict[str, Any], peers: list[str]) -> list[str]:
+    if "bound" not in row:
+        return [""] * (4 if peers else 3)
+    least = row["bound"]["seconds"]
+    found = [f"{least * 1e3:.3f}", f"{row['nnjit']['best'] / least:.2f}", row["bound"]["by"]]
+    return [*found, *([_ratio(min(row[p]["best"] for p in peers) / least)] if peers else [])]
 
 
 def _ratio(value: float) -> str:

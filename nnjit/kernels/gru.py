@@ -141,6 +141,5 @@ def gru_gradients_one(a, h, m, dV, share):
 @jit
 def gru_gradients(a, h, m, dV, share):
     """Add the gradient of V, (tiles, H, 3H), to dV; the rest is as `gru_backward` left it."""
-    H = h.shape[2]
-    add_outer_of_gates(dV, h, a, 2, share)
-    add_outer_of_gates(dV[:, :, 2 * H :], m, a[:, :, 2 * H :], 1, share)
+    add_outer_of_gates(dV, h, a, 0, 2, share)
+    add_outer_of_gates(dV, m, a, 2, 3, share)

@@ -146,6 +146,6 @@ def gru_reset_after_gradients(a, h, q, dV, dc, share):
     The rest is as `gru_reset_after_backward` left it.
     """
     H, begin, end = h.shape[2], share.begin, share.end
-    add_outer_of_gates(dV, h, a, 2, share)
-    add_outer_of_gates(dV[:, :, 2 * H :], h, q, 1, share)
+    add_outer_of_gates(dV, h, a, 0, 2, share)
+    add_outer_of_gates(dV[:, :, 2 * H :], h, q, 0, 1, share)
     add_sum(dc[:, begin:end], q, begin)

@@ -146,4 +146,4 @@ def lstm_gradients_one(a, h, c, dV, share):
 @jit
 def lstm_gradients(a, h, c, dV, share):
     """Add the gradient of V, (tiles, H, 4H), to dV; the rest is as `lstm_backward` left it."""
-    add_outer_of_gates(dV, h, a, 4, share)
+    add_outer_of_gates(dV, h, a, 0, 4, share)

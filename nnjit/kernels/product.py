@@ -302,17 +302,17 @@ def _add_eight_by_lanes(out, o, k, m, x, i, begin, end, rows, r):
 
 
 @jit
-def add_outer_of_gates(out, x, y, gates, share):
-    """Do what `add_outer` does for all columns of y, those of a member's own units.
+def add_outer_of_gates(out, x, y, low, high, share):
+    """Do what `add_outer` does for gates low to high of y, those of a member's own units.
 
     What was computed by other members of a team is far away: x has fewer rows than y. Narrow
     layers have no team, and are better off with all gates at once.
     """
-    H, begin, columns = x.shape[2], share.begin, share.end - share.begin
+    H, columns = x.shape[2], share.end - share.begin
     if H < LANES:
-        gates, columns = 1, gates * H
-    for gate in range(gates):
-        first = gate * H + begin
+        columns, high = (high - low) * H, low + 1
+    for gate in range(low, high):
+        first = gate * H + share.begin
         add_outer(out[:, :, first : first + columns], x, y, first)
 
 

@@ -99,4 +99,4 @@ def rnn_gradients_one(a, h, dV, share):
 @jit
 def rnn_gradients(a, h, dV, share):
     """Add the gradient of V, (tiles, H, H), to dV; the rest is as `rnn_backward` left it."""
-    add_outer_of_gates(dV, h, a, 1, share)
+    add_outer_of_gates(dV, h, a, 0, 1, share)

@@ -73,6 +73,8 @@ def plan(
         wanted = checkpoint
     else:
         wanted = _PIECE_BYTES // (size.step_bytes * groups[0].stop)
+        if wanted < T <= 2 * wanted:
+            wanted = T  # to come back to Python in between costs more than the caches save
         wanted = wanted if keep else max(wanted, round(T**0.5))
     return Plan(groups, team, _pieces(T, wanted, truncate or T), keep)
 
