@@ -51,6 +51,7 @@ def epoch(recipe: Recipe) -> Callable[[], None]:
 def step(step: Step) -> Callable[[], None]:
     rng = np.random.default_rng(0)
     layer = CELLS[step.cell](step.hidden_size, return_sequences=True)
+    layer.is_first = True  # no side computes the gradient of the inputs
     D, T, H = step.n_features, step.n_steps, step.hidden_size
     layer.build(Codes(T, D) if step.codes else Signal(T, D), rng, np.dtype(np.float32))
     tiles = step.batch // LANES
