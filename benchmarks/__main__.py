@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from nnjit.threads import set_threads
 
 from .bounds import bounds
+from .clock import seconds
 from .report import markdown, plot
 from .task import CELLS, RECIPES, Side, Step
 
@@ -30,18 +30,6 @@ def sides() -> dict[str, Side]:
         except ImportError as error:
             print(f"{name} is left out: {error}")
     return found
-
-
-def seconds(call: Callable[[], None], budget: float, most: int) -> list[float]:
-    """Seconds of each of several calls, after one that may compile; as many as the budget takes."""
-    call()
-    taken: list[float] = []
-    began = time.perf_counter()
-    while not taken or (time.perf_counter() - began < budget and len(taken) < most):
-        before = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - before)
-    return taken
 
 
 def measure(
@@ -104,6 +92,7 @@ def main() -> None:
     about = {**machine(), "threads": threads, **{n: s.version() for n, s in found.items()}}
     print("  ".join(f"{key} {value}" for key, value in about.items()), flush=True)
     tasks: list[tuple[str, dict[str, Any]]] = []
+    steps: list[Step] = []
     if "recipes" in options.what:
         for r in RECIPES:
             calls = {n: (lambda s=s, r=r: s.epoch(r)) for n, s in found.items()}
@@ -115,12 +104,12 @@ def main() -> None:
             calls = {n: (lambda s=s, step=step: s.step(step)) for n, s in found.items()}
             tasks.append((step.name, calls))
     rows = [measure(name, calls, options.budget) for name, calls in tasks if options.only in name]
-    if "grid" in options.what and "nnjit" in found:
-        measured = {row["task"] for row in rows}
-        bound = bounds([s for s in steps if s.name in measured], found["nnjit"].step)
-        rows = [
-            row | {"bound": bound[row["task"]]} if row["task"] in bound else row for row in rows
-        ]
+    measured = [step for step in steps if options.only in step.name]
+    if measured and "nnjit" in found:
+        least = bounds(measured, found["nnjit"].step)
+        for row in rows:
+            if row["task"] in least:
+                row["bound"] = least[row["task"]]
     result = {"machine": about, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(result, indent=1))

@@ -13,7 +13,6 @@ the grid then takes at least
 - calls: Python and the allocation of arrays, taken from the same layer with a single time step.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,14 +21,15 @@ import numpy as np
 
 from nnjit.kernels._jit import jit
 from nnjit.kernels._lanes import LANES, load, store, tanh
+from nnjit.layers import cells
 from nnjit.threads import for_each, get_threads
 
+from .clock import seconds
 from .task import Step
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+CELLS = {"rnn": cells.RNN, "gru": cells.GRU, "lstm": cells.LSTM}
 ACTIVATIONS = {"rnn": 1, "gru": 3, "lstm": 5}  # for each unit and step
 WAITS = {"rnn": 1, "gru": 2, "lstm": 2}  # activations that wait for each other in a step
-STATES = {"rnn": 1, "gru": 1, "lstm": 2}
 FOOTPRINTS = tuple(1 << n for n in range(17, 28, 2))  # bytes of all threads, 128 KB to 128 MB
 
 
@@ -76,14 +76,8 @@ def _read(x, n):
         store(x, 0, 0, 0, (a0 + a1) + (a2 + a3))
 
 
-def _best(call: Callable[[], Any], repeats: int = 20) -> float:
-    call()
-    found = []
-    for _ in range(repeats):
-        before = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - before)
-    return min(found)
+def _best(call: Callable[[], Any], most: int = 20) -> float:
+    return min(seconds(call, budget=60.0, most=most))
 
 
 def _lanes(rows: int) -> np.ndarray:
@@ -136,7 +130,8 @@ class Machine:
 
     def bound(self, step: Step, calls: float) -> dict[str, Any]:
         """Return the least seconds of a step of the grid, and which part is the largest."""
-        N, T, H, G = step.batch, step.n_steps, step.hidden_size, GATES[step.cell]
+        cell = CELLS[step.cell]
+        N, T, H, G = step.batch, step.n_steps, step.hidden_size, cell.gates
         D = 0 if step.codes else step.n_features  # codes are looked up: no product
         passes, input_passes = (3, 2) if step.training else (1, 1)
         products = 2 * N * T * G * H * (passes * H + input_passes * D) / self.flops
@@ -145,7 +140,7 @@ class Machine:
         chain = WAITS[step.cell] * self.tanh_latency + (H - 1) * self.multiply_latency
         if step.training:
             chain += G * H * self.multiply_latency
-        held = 4 * N * T * ((G + STATES[step.cell] + 1 if step.training else 1) * H + D)
+        held = 4 * N * T * ((G + len(cell.states) + 1 if step.training else 1) * H + D)
         moved = 2 * held if step.training else held
         fitting = [rate for size, rate in self.reads.items() if size >= held]
         parts = {

@@ -1,4 +1,4 @@
-"""What stands between Hydra's overrides and Optuna's trials; real studies, no processes."""
+"""What stands between Hydra's overrides and Optuna's trials; on real studies."""
 
 import multiprocessing
 from types import SimpleNamespace

@@ -74,10 +74,8 @@ def project_signal(a, x, U, b):
     if G < 8:  # too few rows for a block of the product
         for i in range(a.shape[0]):
             for t in range(0, a.shape[1], 4):
-                for j in range(0, G - 1, 2):
+                for j in range(0, G, 2):
                     _project_two_rows(a, x, U, b, i, j, t)
-                if G % 2:
-                    _project_row(a, x, U, b, i, G - 1, t)
         return
     weights = packed(U)
     for t in range(a.shape[1]):
@@ -89,31 +87,21 @@ def project_signal(a, x, U, b):
 
 @inlined
 def _project_two_rows(a, x, U, b, i, j, t):
-    """Write rows j and j + 1 of steps t to t + 4; see `_project_row`."""
-    last, r = a.shape[1] - 1, own(U, i)
+    """Write rows j and j + 1 of steps t to t + 4.
+
+    Those beyond the last row or step are the last one again, which does no harm.
+    """
+    last, j1, r = a.shape[1] - 1, min(j + 1, a.shape[2] - 1), own(U, i)
     t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
     a0 = a1 = a2 = a3 = zeros(a) + b[r, j]
-    b0 = b1 = b2 = b3 = zeros(a) + b[r, j + 1]
+    b0 = b1 = b2 = b3 = zeros(a) + b[r, j1]
     for k in range(x.shape[2]):
-        u, v = weight(U, r, k, j), weight(U, r, k, j + 1)
+        u, v = weight(U, r, k, j), weight(U, r, k, j1)
         x0, x1, x2, x3 = load(x, i, t, k), load(x, i, t1, k), load(x, i, t2, k), load(x, i, t3, k)
         a0, a1, a2, a3 = a0 + u * x0, a1 + u * x1, a2 + u * x2, a3 + u * x3
         b0, b1, b2, b3 = b0 + v * x0, b1 + v * x1, b2 + v * x2, b3 + v * x3
     _store_four(a, i, j, t, t1, t2, t3, a0, a1, a2, a3)
-    _store_four(a, i, j + 1, t, t1, t2, t3, b0, b1, b2, b3)
-
-
-@inlined
-def _project_row(a, x, U, b, i, j, t):
-    """Write row j of steps t to t + 4; those beyond the last are the last, which does no harm."""
-    last, r = a.shape[1] - 1, own(U, i)
-    t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
-    a0 = a1 = a2 = a3 = zeros(a) + b[r, j]
-    for k in range(x.shape[2]):
-        u = weight(U, r, k, j)
-        a0, a1 = a0 + u * load(x, i, t, k), a1 + u * load(x, i, t1, k)
-        a2, a3 = a2 + u * load(x, i, t2, k), a3 + u * load(x, i, t3, k)
-    _store_four(a, i, j, t, t1, t2, t3, a0, a1, a2, a3)
+    _store_four(a, i, j1, t, t1, t2, t3, b0, b1, b2, b3)
 
 
 @inlined

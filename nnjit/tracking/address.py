@@ -41,9 +41,10 @@ def opening(uri: str) -> Iterator[None]:
     an address.
     """
     with _few_retries() if is_server(uri) else alone(uri):
-        path = Path(uri.removeprefix(SQLITE))
-        if uri.startswith(SQLITE) and not path.exists():
-            _make(path)
+        if uri.startswith(SQLITE):
+            path = Path(uri.removeprefix(SQLITE))
+            if not path.exists():
+                _make(path)
         yield
 
 
