@@ -1,0 +1,60 @@
+"""Files and names of version 0.1 that people hold must keep working."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnjit import Classifier
+from nnjit.persistence import weights_digest
+
+MODEL = Path(__file__).parent / "data" / "model_0.1.pkl"
+# Every `_target_` that a store or a user's file of 0.1 may name.
+TARGETS = (
+    "nnjit.SGD",
+    "nnjit.Adam",
+    "nnjit.Sequential",
+    "nnjit.Trainer",
+    "nnjit.datasets.AuthorMusic",
+    "nnjit.datasets.Folder",
+    "nnjit.datasets.Guitar",
+    "nnjit.datasets.Karplus",
+    "nnjit.layers.Bptt",
+    "nnjit.layers.Dense",
+    "nnjit.layers.Dropout",
+    "nnjit.layers.Flatten",
+    "nnjit.layers.GRU",
+    "nnjit.layers.LSTM",
+    "nnjit.layers.RNN",
+    "nnjit.optimizers.Adam",
+    "nnjit.optimizers.SGD",
+    "nnjit.schedules.Exponential",
+    "nnjit.schedules.Linear",
+    "nnjit.schedules.Steady",
+    "nnjit.tracking.MlflowTracker",
+    "nnjit.tracking.NoTracker",
+    "nnjit.sweep.SweepCallback",
+)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_of_version_0_1_still_exists(target):
+    module, _, name = target.rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
+def test_a_model_file_of_version_0_1_gives_the_same_answers():
+    classifier = Classifier.load(MODEL)
+    assert weights_digest(classifier.model) == "f4464571c003403d"
+    assert list(classifier.classes) == ["nylon", "steel"]
+    codes = np.arange(3 * 200).reshape(3, 200) * 7 % 16
+    expected = [[0.46123144, 0.5387685], [0.47578356, 0.5242165], [0.46123144, 0.5387685]]
+    np.testing.assert_allclose(classifier.predict(codes).probabilities, expected, atol=2e-6)
+
+
+def test_the_loader_that_old_models_name_in_mlflow_reads_them():
+    from nnjit import pyfunc
+
+    loaded = pyfunc._load_pyfunc(str(MODEL))
+    assert loaded is not None
