@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, NnjitError
+from .text import open_streams, say
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
 WARNING = "nnjit: warning: "
@@ -24,6 +25,7 @@ def one_line_errors() -> Iterator[None]:
 
     Bugs keep their traceback. SIGTERM ends like Ctrl-C, so that a run can still be closed.
     """
+    open_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -66,7 +68,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def _exit(message: str, code: int = 1) -> None:
-    print(f"nnjit: {' '.join(message.split())}", file=sys.stderr)
+    say(f"nnjit: {' '.join(message.split())}", sys.stderr)
     raise SystemExit(code) from None
 
 
@@ -170,7 +172,7 @@ def one_line_warnings() -> Iterator[None]:
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         name = "" if category is UserWarning else f" ({category.__name__})"
-        print(f"{WARNING}{' '.join(str(message).split())}{name}", file=sys.stderr)
+        say(f"{WARNING}{' '.join(str(message).split())}{name}", sys.stderr)
 
     before = warnings.showwarning
     warnings.showwarning = show

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from .cli import key_values, one_line_errors, store_options
 from .errors import ConfigError
+from .text import say
 
 if TYPE_CHECKING:
     from .tracking.query import RecordedRun
@@ -33,7 +34,7 @@ where=   a condition in MLflow's language
 
 How:
 sort=    an attribute, metric or parameter, highest first; -KEY lowest first (default: val/accuracy)
-limit=   show so many at most
+limit=   show so many at most (default: the first 100 in the terminal, all in a file)
 group=   means over the runs that agree in these: group=model, group=model,optimizer.learning_rate
 columns= further columns, by the name of an attribute, metric or parameter
 out=     write everything to this file: .csv or .json
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _write(runs, options)
         if not options.format:
             for line in _pages(client, runs, options):
-                print(line)
+                say(line)
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -186,7 +187,7 @@ def _write(runs: Sequence["RecordedRun"], options: Options) -> None:
         if options.names("group"):
             print_groups(runs, options.names("group"))
         else:
-            print_runs(runs, options.names("columns"))
+            print_runs(runs, options.names("columns"), options.limit)
         return
     if options.names("group"):
         from .comparison import group_rows
@@ -203,7 +204,7 @@ def _write(runs: Sequence["RecordedRun"], options: Options) -> None:
             _FORMAT[options.format](rows, file)
     except OSError as error:
         raise ConfigError(f"out={path} cannot be written ({error.strerror})") from None
-    print(f"{len(rows)} rows in {path}")
+    say(f"{len(rows)} rows in {path}")
 
 
 def run_row(run: "RecordedRun", more: Sequence[str] = ()) -> dict[str, Any]:
@@ -229,7 +230,8 @@ def _json(rows: Sequence[dict[str, Any]], file: Any) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     plain = [{key: finite(value) for key, value in row.items()} for row in rows]
-    json.dump(plain, file, indent=1, default=str, ensure_ascii=False)
+    narrow = "utf" not in str(getattr(file, "encoding", None) or "utf-8").lower()
+    json.dump(plain, file, indent=1, default=str, ensure_ascii=narrow)
     file.write("\n")
 
 

@@ -15,33 +15,59 @@ if TYPE_CHECKING:
 
 _SETS, _METRICS = ("val", "test"), ("accuracy", "recall", "precision")
 _SETTINGS = ("model", "dataset", "split", "seed", "status")
+_GROUPED = (  # from wide to narrow
+    (
+        "runs",
+        "set",
+        "accuracy",
+        "95 % interval",
+        "recall",
+        "precision",
+        "best accuracy",
+        "baseline",
+    ),
+    ("runs", "set", "accuracy", "95 % interval", "baseline"),
+    ("set", "accuracy", "baseline"),
+    ("set", "accuracy"),
+)
 _SHORT = 8  # digits of an id
-_NAME = 20  # characters of a name that fit on one line in any terminal
+_MOST = 100  # runs in a table, unless more are asked for
 _NONE = "-"
-_ENDLESS = 10_000  # characters, to see how wide a table would like to be
 
 
-def print_runs(runs: Sequence["RecordedRun"], more: Sequence[str] = ()) -> None:
+def print_runs(
+    runs: Sequence["RecordedRun"], more: Sequence[str] = (), most: int | None = None
+) -> None:
     """Print a line for each run; what all runs share stands above the table."""
-    out = terminal.console()
+    out, found = terminal.console(), runs
+    runs = found[: most or _MOST]
     values = {key: [_text(run.value(key)) for run in runs] for key in _SETTINGS}
     shared = {key: seen[0] for key, seen in values.items() if len(set(seen)) == 1}
     varied = [key for key in _SETTINGS if key not in shared]
     named = [key for key in varied if not all(f"{key}=" in run.name for run in runs)]
     same = ", ".join(f"{key} {value}" for key, value in shared.items() if value != _NONE)
-    out.print(f"{_count(len(runs), 'run')}{': ' * bool(same)}{same}", soft_wrap=True)
+    first = f", the first {len(runs)}" if len(runs) < len(found) else ""
+    out.print(f"{_count(len(found), 'run')}{first}{': ' * bool(same)}{same}", soft_wrap=True)
     sets = _sets(runs)
-    choices = (  # from wide to narrow
-        (varied, _measured(sets) + _best(sets)),
-        (varied, _measured(sets)),
-        (named, _measured(sets)),
-        (named, _measured(sets[:1])),
+    guess = (f"{sets[0]}\nbaseline", f"baseline/{sets[0]}_accuracy")
+    measured = _measured(sets)
+    choices: tuple[tuple[list[str], list[tuple[str, str]], bool], ...] = (
+        # From wide to narrow: what matters least is left out first.
+        (varied, [*measured, guess, *_best(sets)], True),
+        (varied, [*measured, guess], True),
+        (named, [*measured, guess], True),
+        (named, [*_measured(sets[:1]), guess], True),
+        (named, [measured[0], guess], False),
+        ([], [measured[0], guess], False),
+        ([], measured[:1], False),
     )
-    longest = max(_NAME, out.width // 4)  # a long name takes several lines
-    tables = [_run_table(runs, [*keys, *more], shown, longest) for keys, shown in choices]
-    endless = out.options.update(width=_ENDLESS)
-    fitting = (t for t in tables if out.measure(t, options=endless).maximum <= out.width)
-    out.print(next(fitting, tables[-1]))
+    longest = terminal.longest_name(out.width)
+    tables = (
+        _run_table(runs, [*keys, *more], shown, longest, time) for keys, shown, time in choices
+    )
+    out.print(terminal.whole(tables, out.width))
+    if first:
+        out.print(f"and {len(found) - len(runs)} more: limit={len(found)} shows all")
     for run in runs:
         if reason := run.value("failure"):
             out.print(f"{run.status.lower():8} {run.id[:_SHORT]} {reason}", soft_wrap=True)
@@ -52,6 +78,7 @@ def _run_table(
     settings: Sequence[str],
     measured: Sequence[tuple[str, str]],
     longest: int,
+    time: bool,
 ) -> Table:
     table = _table()
     table.add_column("run", overflow="fold", min_width=12, max_width=longest)
@@ -59,19 +86,20 @@ def _run_table(
         table.add_column(key, overflow="fold", min_width=4)
     for title, _ in measured:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
+    if time:
+        table.add_column("time", justify="right", no_wrap=True)
     table.add_column("id", no_wrap=True, min_width=_SHORT)
     for run in runs:
         cells = [_text(run.value(key)) for key in (*settings, *(key for _, key in measured))]
-        time = _NONE if run.seconds is None else terminal.seconds(run.seconds)
-        table.add_row(run.name, *cells, time, run.id[:_SHORT])
+        if time:
+            cells.append(_NONE if run.seconds is None else terminal.seconds(run.seconds))
+        table.add_row(run.name, *cells, run.id[:_SHORT])
     return table
 
 
 def _measured(sets: Sequence[str]) -> list[tuple[str, str]]:
-    """Return titles and keys of the metrics of some sets, and of the guess to beat."""
-    found = [(f"{s}\n{metric}", f"{s}/{metric}") for s in sets for metric in _METRICS]
-    return [*found, (f"{sets[0]}\nbaseline", f"baseline/{sets[0]}_accuracy")]
+    """Return titles and keys of the metrics of some sets."""
+    return [(f"{s}\n{metric}", f"{s}/{metric}") for s in sets for metric in _METRICS]
 
 
 def _best(sets: Sequence[str]) -> list[tuple[str, str]]:
@@ -80,37 +108,48 @@ def _best(sets: Sequence[str]) -> list[tuple[str, str]]:
 
 def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
     """Print the means over the runs of each group, best first: a line for each set and group."""
-    out, table = terminal.console(), _table()
-    for title in (*keys, "runs", "set"):
-        table.add_column(title, justify="right" if title == "runs" else "left", overflow="fold")
-    for title in ("accuracy", "95 % interval", "recall", "precision", "best accuracy", "baseline"):
-        table.add_column(title, justify="right", no_wrap=True)
-    groups = _groups(runs, keys)
-    for s in dict.fromkeys(s for members in groups.values() for s in _sets(members)):
-        for names, members in groups.items():
-            accuracy = _estimate(members, f"{s}/accuracy")
-            if accuracy is None:
-                continue
-            rest = [_estimate(members, key) for key in (f"{s}/recall", f"{s}/precision")]
-            rest.append(_estimate(members, f"best/{s}_accuracy"))
-            baseline = _estimate(members, f"baseline/{s}_accuracy")
-            table.add_row(
-                *names,
-                str(accuracy.n),
-                s,
-                str(accuracy),
-                accuracy.interval,
-                *(_NONE if e is None else str(e) for e in rest),
-                _NONE if baseline is None else f"{baseline.mean:.3f}",
-            )
-        table.add_section()
+    out, groups = terminal.console(), _groups(runs, keys)
+    rows = [
+        [
+            _group_row(names, keys, members, s)
+            for names, members in groups.items()
+            if _estimate(members, f"{s}/accuracy") is not None
+        ]
+        for s in dict.fromkeys(s for members in groups.values() for s in _sets(members))
+    ]
     left = sum(run.status != "FINISHED" for run in runs)
     out.print(
         "Means over the finished runs of each group ± standard deviation; 95 % interval of the "
         "mean (Student's t)." + f" {_count(left, 'run')} did not finish." * bool(left),
         soft_wrap=True,
     )
-    out.print(table)
+    longest = terminal.longest_name(out.width)
+    tables = (terminal.parts_table(rows, (*keys, *shown), keys, longest) for shown in _GROUPED)
+    out.print(terminal.whole(tables, out.width))
+
+
+def _group_row(
+    names: Sequence[str], keys: Sequence[str], members: Sequence["RecordedRun"], s: str
+) -> dict[str, str]:
+    """Return the cells of a group by the titles of their columns."""
+    estimates = {
+        title: _estimate(members, key)
+        for title, key in (
+            ("accuracy", f"{s}/accuracy"),
+            ("recall", f"{s}/recall"),
+            ("precision", f"{s}/precision"),
+            ("best accuracy", f"best/{s}_accuracy"),
+        )
+    }
+    baseline, accuracy = _estimate(members, f"baseline/{s}_accuracy"), estimates["accuracy"]
+    return {
+        **dict(zip(keys, names, strict=True)),
+        **{title: _NONE if e is None else str(e) for title, e in estimates.items()},
+        "runs": _NONE if accuracy is None else str(accuracy.n),
+        "set": s,
+        "95 % interval": _NONE if accuracy is None else accuracy.interval,
+        "baseline": _NONE if baseline is None else f"{baseline.mean:.3f}",
+    }
 
 
 def group_rows(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
 
 from . import composition, terminal, variants
 from .cli import WARNING, explain, one_line_warnings
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
 from .terminal import ProgressDisplay
+from .text import open_streams, say
 from .tracking import without_passwords
 
 _OUTPUT = "output.txt"
@@ -28,6 +28,7 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     What it prints goes to a file in its own folder, to the terminal only how it ended, and how far
     it is where no other job runs at the same time.
     """
+    open_streams()  # of a worker, whose process began elsewhere
     hydra = HydraConfig.get()
     folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
     overrides = without_passwords(list(hydra.overrides.task))
@@ -38,7 +39,7 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
     name = title(Plan.read(folder), record)
     alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
-    live = Console(file=sys.stdout, highlight=False) if alone else None
+    live = terminal.PlainConsole(file=sys.stdout) if alone else None
     with running(folder, record.number):
         record.write(folder)
         try:
@@ -46,7 +47,7 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
         finally:
             record.warnings = _warnings(output)
             record.write(folder)
-            print(terminal.job_line(name, record), flush=True)
+            say(terminal.job_line(name, record))
     return _score(record)
 
 
@@ -54,7 +55,11 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
     """Do the work of a job, and put into its record what it came to."""
     began = time.perf_counter()
     try:
-        with output.open("w", buffering=1) as file, _printing_to(file), one_line_warnings():
+        with (
+            output.open("w", buffering=1, encoding="utf-8") as file,
+            _printing_to(file),
+            one_line_warnings(),
+        ):
             outcome = work()
         record.monitor, record.values = outcome.monitor, outcome.values
         record.status, record.score = FINISHED, outcome.score
@@ -68,7 +73,7 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
 
 
 def _warnings(output: Path) -> list[str]:
-    lines = output.read_text().splitlines() if output.exists() else []
+    lines = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
     return [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
 
 
@@ -80,7 +85,7 @@ def print_ended(folder: Path, number: int) -> None:
     """Print how a job ended whose own words are not heard here."""
     record = JobRecord.read(folder, number)
     if record is not None:
-        print(terminal.job_line(title(Plan.read(folder), record), record), flush=True)
+        say(terminal.job_line(title(Plan.read(folder), record), record))
 
 
 def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
@@ -95,7 +100,7 @@ def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
 def _reason(error: Exception, output: Path) -> str:
     message = explain(error)
     if message is None:  # a bug: its traceback is for the file
-        with output.open("a") as file:
+        with output.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         message = f"{type(error).__name__}: {composition.first_line(error)}, see {output}"
     return message

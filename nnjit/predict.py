@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError, DataError, SkippedFileWarning
+from .text import say
 
 USAGE = """\
 Judge recordings with a trained model.
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, audio = parse(arguments)
         name, classifier = _load(options)
         recordings = _recordings(audio)
-        print(f"model  {name}: {', '.join(classifier.classes)}")
+        say(f"model  {name}: {', '.join(classifier.classes)}")
         judged = sum(_judge(classifier, path, len(recordings) > 1) for path in recordings)
         if not judged:
             raise DataError(f"none of the {len(recordings)} recordings could be judged")
@@ -97,10 +98,10 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
     for clip, decision, p in zip(
         prediction.ids, prediction.decisions, prediction.probabilities, strict=True
     ):
-        print(f"{clip:<{width}}  {names[decision]}  [{' '.join(f'{value:.4f}' for value in p)}]")
+        say(f"{clip:<{width}}  {names[decision]}  [{' '.join(f'{value:.4f}' for value in p)}]")
     verdict, mean = prediction.verdict, prediction.probabilities.mean(axis=0)
     share = (prediction.decisions == verdict).mean()
-    print(
+    say(
         f"{path}: {names[verdict]}, mean probability {mean[verdict]:.4f}, "
         f"{share:.0%} of {len(prediction.ids)} clips\n"
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from . import composition, terminal
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
@@ -70,7 +69,7 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def reproduce(options: Mapping[str, str], out: Console) -> bool:
+def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     """Train the run again, print what agrees and what does not, and tell whether all bits agree.
 
     Raises
@@ -188,7 +187,7 @@ def _train(
     data: "DataSplits",
     task: "Task",
     tracker: "Tracker | None",
-    out: Console,
+    out: terminal.PlainConsole,
 ) -> "History":
     from .classifier import Classifier
 
@@ -208,7 +207,11 @@ def _train(
 
 
 def _judge(
-    client: Any, run: "RecordedRun", history: "History", model: "Sequential", out: Console
+    client: Any,
+    run: "RecordedRun",
+    history: "History",
+    model: "Sequential",
+    out: terminal.PlainConsole,
 ) -> bool:
     """Print how this run compares with the recorded one; tell whether every bit is the same."""
     from .persistence import weights_digest

@@ -11,6 +11,7 @@ from .errors import CheckpointError, ConfigError
 from .records import Outcome
 from .run import train
 from .terminal import ProgressDisplay, console
+from .text import say
 from .tracking import RunInfo, find_unfinished, store_uri
 
 _KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads")
@@ -32,7 +33,7 @@ def resume(arguments: Sequence[str]) -> Outcome:
         state, about = Checkpoint.read(path)
         info = RunInfo.from_plain(about, path, run_id)
         cfg = _config(info, options)
-        print(f"resume {run_id or path} {_place(state)}\n")
+        say(f"resume {run_id or path} {_place(state)}\n")
         return train(cfg, ProgressDisplay(console()), info, state)
 
 

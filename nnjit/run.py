@@ -21,6 +21,7 @@ from .errors import DataError, DivergedError
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
 from .replicas import meeting
+from .text import markdown_block, say
 from .tracking.summary import summarise
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
@@ -104,7 +105,7 @@ def train(
         with contextlib.suppress(Exception):  # the first error is the one to tell
             for line in tracker.fail(composition.first_line(Exception(reason)), interrupted):
                 # Not out.print: a console that was interrupted while it printed keeps its lines.
-                print(line, file=out.file, flush=True)
+                say(line, out.file)
         raise
     for checkpoint in checkpoints:
         checkpoint.remove()
@@ -158,7 +159,7 @@ def _describe(cfg: DictConfig, model: Any, data: Any, trial: search.Trial | None
     if job.mode is RunMode.MULTIRUN:
         tags[JOB_TAG] = str(job.job.num)
     parts = (_recipe(overrides, cfg.seed), model.summary(), data.describe())
-    description = "\n\n".join(f"```\n{part}\n```" for part in parts)
+    description = "\n\n".join(map(markdown_block, parts))
     folder = Path(job.runtime.output_dir)
     return RunInfo(
         name,

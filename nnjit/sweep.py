@@ -25,6 +25,7 @@ from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
+from .text import markdown_block
 from .tracking import Parent, SweepInfo, SweepReport, without_passwords
 from .tracking.parent import VARIABLE
 
@@ -166,9 +167,9 @@ class Sweep:
 
     def _description(self, found: Sequence[variants.Variant]) -> str:
         command = shlex.join(["python", "-m", "nnjit.run", *self.plan.arguments])
-        table = f"\n\n{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
-        notes = "\n```\n" + "\n".join(self.notes) + "\n```" if self.notes else ""
-        return f"```\n{command}\n```{notes}{table}"
+        table = f"{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
+        notes = markdown_block("\n".join(self.notes)) if self.notes else ""
+        return "\n\n".join(part for part in (markdown_block(command), notes, table) if part)
 
     def _files(self, found: Sequence[variants.Variant]) -> list[Path]:
         """Write the tables and the figure of the sweep into its folder."""
@@ -196,7 +197,9 @@ class Sweep:
     ) -> None:
         out = terminal.console()
         if found:
-            out.print(variants.table(found), variants.legend(found), sep="\n", end="\n\n")
+            out.print(
+                variants.table(found, out.width), variants.legend(found), sep="\n", end="\n\n"
+            )
         for record in unfinished:
             if record.reason != _NOT_BEGUN:
                 out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import final
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, final
 
 from rich import box
 from rich.console import Console
@@ -13,17 +14,93 @@ from rich.text import Text
 from .callbacks import Callback, Progress
 from .history import Epoch, History
 from .records import FINISHED, JobRecord, summary_key
+from .text import printable
 
 _COLUMNS = ("accuracy", "recall", "precision", "loss")
 _REFRESH = 0.1  # seconds between two pictures of the live line
 _MAX_ROWS = 40
 _PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
+_NAME = 20  # characters of a name that fit on one line in any terminal
+_ENDLESS = 10_000  # characters, to see how wide a table would like to be
 
 
-def console() -> Console:
+@final
+class PlainConsole(Console):
+    """A console that prints text as it is, in lines, titles and tables.
+
+    The texts are names, paths and options of users: none of them is markup, an emoji code or an
+    escape sequence.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text that rich prints for a string."""
+        return super().render_str(printable(text, self.encoding), **options)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line can be drawn again in its place."""
+        return self.is_terminal and not self.is_dumb_terminal
+
+
+def console() -> PlainConsole:
     """Return the console of standard output; wide and without colours where it is no terminal."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    return Console(file=sys.stdout, highlight=False, soft_wrap=False, width=width)
+    return PlainConsole(file=sys.stdout, soft_wrap=False, width=width)
+
+
+def longest_name(width: int) -> int:
+    """Return how many characters of a name go on one line of a table of this width."""
+    return max(_NAME, width // 4)
+
+
+def whole(tables: Iterable[Table], width: int) -> Table:
+    """Return the first table that needs no more than ``width`` characters, or else the last one.
+
+    The last one folds what does not fit: a number that was cut would be another number.
+    """
+    endless = PlainConsole(width=_ENDLESS)
+    for table in tables:
+        if endless.measure(table).maximum <= width:
+            return table
+    for column in table.columns:
+        column.no_wrap, column.overflow, column.min_width = False, "fold", None
+    return table
+
+
+def parts_table(
+    parts: Sequence[Sequence[Mapping[str, str]]],
+    shown: Sequence[str],
+    names: Container[str],
+    longest: int,
+) -> Table:
+    """Return a table of rows in parts, from their cells by title.
+
+    Parameters
+    ----------
+    shown
+        The titles of its columns.
+    names
+        Titles of columns that hold names, which take several lines where they are longer than
+        ``longest``.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in shown:
+        left = title in names or title in ("set", "95 % interval")
+        table.add_column(
+            title,
+            justify="left" if left else "right",
+            no_wrap=title not in names,
+            overflow="fold" if title in names else "ellipsis",
+            max_width=longest if title in names else None,
+        )
+    for part in parts:
+        for row in part:
+            table.add_row(*(row[title] for title in shown))
+        table.add_section()
+    return table
 
 
 @final
@@ -33,15 +110,17 @@ class ProgressDisplay(Callback):
     ``live`` is the terminal where that is not ``out``; ``title`` begins the live line.
     """
 
-    def __init__(self, out: Console, live: Console | None = None, title: str = "") -> None:
+    def __init__(
+        self, out: PlainConsole, live: PlainConsole | None = None, title: str = ""
+    ) -> None:
         self.out, self._title = out, title
-        self._terminal = live if live is not None and live.is_terminal else out
+        self._terminal = live if live is not None and live.is_live else out
         self._live: Live | None = None
         self._shown = 0.0
 
     def on_train_begin(self, progress: Progress) -> None:
         """Start the live line."""
-        if self._terminal.is_terminal:
+        if self._terminal.is_live:
             self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
             self._live.start()
 
@@ -51,7 +130,9 @@ class ProgressDisplay(Callback):
         if self._live is not None and now - self._shown >= _REFRESH:
             self._shown = now
             line = f"{self._title}  {live_line(progress)}".strip()
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(
+                Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
+            )
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Print the epoch where there is no live line."""
@@ -120,26 +201,32 @@ def seconds(value: float) -> str:
 def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table:
     """Return the table of a run: a row for each epoch, for each set its metrics.
 
-    Where that is wider than ``width`` characters, each set has rows of its own. Of a long run only
-    some epochs are shown, the best (marked *) and the last among them.
+    Where that is wider than ``width`` characters, each set has rows of its own, and then rates and
+    metrics are left out. Of a long run only some epochs are shown, the best (marked *) and the last
+    among them.
     """
-    table = _wide_table(history, name)
-    wide = Console(width=10 * _PLAIN_WIDTH).measure(table).maximum
-    return table if wide <= width else _narrow_table(history, name)
+    layers, (first, *others) = _distinct_rates(history), _COLUMNS
+    narrow = [(layers, _COLUMNS), ([], _COLUMNS), ([], (first, others[-1])), ([], (first,))]
+    return whole(
+        (
+            _wide_table(history, name, layers),
+            *(_narrow_table(history, name, *columns) for columns in narrow),
+        ),
+        width,
+    )
 
 
-def _empty_table(history: History, name: str) -> tuple[Table, list[str]]:
-    """Return a table with columns for the epoch and the rates, and the layers of the rates."""
+def _empty_table(name: str, layers: Sequence[str]) -> Table:
+    """Return a table with columns for the epoch and the rates of these layers."""
     table = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("\nepoch", justify="right")
-    layers = _distinct_rates(history)
     for layer in layers:
         table.add_column(f"rate\n{layer}", justify="right")
-    return table, layers
+    return table
 
 
-def _wide_table(history: History, name: str) -> Table:
-    table, layers = _empty_table(history, name)
+def _wide_table(history: History, name: str, layers: Sequence[str]) -> Table:
+    table = _empty_table(name, layers)
     sets = list(history.final.sets)
     for metric in _COLUMNS:
         for i, set_name in enumerate(sets):
@@ -150,20 +237,22 @@ def _wide_table(history: History, name: str) -> Table:
     return table
 
 
-def _narrow_table(history: History, name: str) -> Table:
-    table, layers = _empty_table(history, name)
+def _narrow_table(
+    history: History, name: str, layers: Sequence[str], metrics: Sequence[str]
+) -> Table:
+    table = _empty_table(name, layers)
     table.add_column("\nset")
-    for metric in _COLUMNS:
+    for metric in metrics:
         table.add_column(f"\n{metric}", justify="right")
     for epoch in _some(history):
         start = _start(history, epoch, layers)
         for set_name in epoch.sets:
-            table.add_row(*start, set_name, *(_cell(epoch, set_name, m) for m in _COLUMNS))
+            table.add_row(*start, set_name, *(_cell(epoch, set_name, m) for m in metrics))
             start = [""] * len(start)
     return table
 
 
-def _start(history: History, epoch: Epoch, layers: list[str]) -> list[str]:
+def _start(history: History, epoch: Epoch, layers: Sequence[str]) -> list[str]:
     mark = "*" if epoch is history.best else ""
     return [f"{mark}{epoch.epoch}", *(f"{epoch.rates[layer]:.2e}" for layer in layers)]
 

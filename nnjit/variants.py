@@ -8,23 +8,30 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import final
 
-from rich import box
 from rich.table import Table
 
+from . import terminal
 from .records import FINISHED, JobRecord, summary_key
+from .text import markdown_text
 
 _METRICS = ("accuracy", "recall", "precision")
-_HEADER = (
-    "variant",
-    "seeds",
-    "set",
-    "accuracy",
-    "95 % interval",
-    "recall",
-    "precision",
-    "at best epoch",
-    "baseline",
+_COLUMNS = (  # from wide to narrow
+    (
+        "variant",
+        "seeds",
+        "set",
+        "accuracy",
+        "95 % interval",
+        "recall",
+        "precision",
+        "at best epoch",
+        "baseline",
+    ),
+    ("variant", "seeds", "set", "accuracy", "95 % interval", "baseline"),
+    ("variant", "set", "accuracy", "baseline"),
+    ("variant", "set", "accuracy"),
 )
+MOST = 40  # variants in tables, figures and the store; all are in the CSV files
 _LEVEL = 0.95
 _SEEDS = ("seed", "trainer.seed")  # what jobs of one variant differ in
 
@@ -132,60 +139,58 @@ def _varied(records: Sequence[JobRecord]) -> list[str]:
     return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 
 
-def _rows(variants: Sequence[Variant]) -> list[list[tuple[str, ...]]]:
-    """Return the cells of the table: for each set a row for each variant."""
+def _rows(variants: Sequence[Variant]) -> list[list[dict[str, str]]]:
+    """Return the cells of the table by title: for each set a row for each of the best variants."""
     sets = dict.fromkeys(name for variant in variants for name in variant.sets)
-    return [[_row(v, name) for v in variants if name in v.sets] for name in sets]
+    return [[_row(v, name) for v in variants[:MOST] if name in v.sets] for name in sets]
 
 
-def _row(variant: Variant, name: str) -> tuple[str, ...]:
+def _row(variant: Variant, name: str) -> dict[str, str]:
     final = {m: variant.estimate(summary_key("final", f"{name}/{m}")) for m in _METRICS}
-    return (
-        variant.name,
-        str(len(variant.records)),
-        name,
-        str(final["accuracy"]),
-        final["accuracy"].interval,
-        str(final["recall"]),
-        str(final["precision"]),
-        str(variant.estimate(summary_key("best", f"{name}/accuracy"))),
-        f"{variant.estimate(f'baseline/{name}_accuracy').mean:.3f}",
-    )
+    return {
+        "variant": variant.name,
+        "seeds": str(len(variant.records)),
+        "set": name,
+        "95 % interval": final["accuracy"].interval,
+        **{metric: str(e) for metric, e in final.items()},
+        "at best epoch": str(variant.estimate(summary_key("best", f"{name}/accuracy"))),
+        "baseline": f"{variant.estimate(f'baseline/{name}_accuracy').mean:.3f}",
+    }
 
 
 def legend(variants: Sequence[Variant]) -> str:
     """Return what the columns mean."""
-    monitor = variants[0].records[0].monitor
+    monitor, more = variants[0].records[0].monitor, len(variants) - MOST
+    rest = f" {more} more variants are in summary.csv." if more > 0 else ""
     return (
         f"Best first by the mean of {monitor}. Values of the last epoch: mean ± standard deviation "
         "over the seeds,\n95 % interval of the mean (Student's t). At best epoch: the accuracy "
-        f"where {monitor} was best.\nBaseline: always answering the largest class."
+        f"where {monitor} was best.\nBaseline: always answering the largest class.{rest}"
     )
 
 
-def table(variants: Sequence[Variant]) -> Table:
-    """Return the table that ends a sweep: a line for each variant and set, best first."""
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in _HEADER:
-        left = name in ("variant", "set", "95 % interval")
-        found.add_column(name, justify="left" if left else "right", no_wrap=name != "variant")
-    for rows in _rows(variants):
-        for row in rows:
-            found.add_row(*row)
-        found.add_section()
-    return found
+def table(variants: Sequence[Variant], width: int) -> Table:
+    """Return the table that ends a sweep: a line for each variant and set, best first.
+
+    Columns that ``width`` characters have no room for are left out.
+    """
+    rows, longest = _rows(variants), terminal.longest_name(width)
+    tables = (terminal.parts_table(rows, shown, ("variant",), longest) for shown in _COLUMNS)
+    return terminal.whole(tables, width)
 
 
 def markdown(variants: Sequence[Variant]) -> str:
     """Return the same table in Markdown."""
-    rows = [_HEADER, ("---",) * len(_HEADER), *(row for rows in _rows(variants) for row in rows)]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
+    header = _COLUMNS[0]
+    rows = [tuple(row[title] for title in header) for part in _rows(variants) for row in part]
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(markdown_text, cells)) + " |" for cells in lines)
 
 
 def means(variants: Sequence[Variant]) -> dict[str, float]:
     """Return what the table shows: mean, spread, interval, as ``variant/val_accuracy_mean``."""
     found: dict[str, float] = {}
-    for variant in variants:
+    for variant in variants[:MOST]:
         for key in (f"{name}_{metric}" for name in variant.sets for metric in _METRICS):
             e = variant.estimate(f"final/{key}")
             found[f"{variant.name}/{key}_mean"] = e.mean

@@ -12,12 +12,12 @@ from uuid import uuid4
 
 import pytest
 import toy
-from rich.console import Console
 
 from nnjit import compare, comparison, reproduce, ui
 from nnjit.compare import Options, parse, run_row
 from nnjit.errors import ConfigError
 from nnjit.history import Epoch, Evaluation, History
+from nnjit.terminal import PlainConsole
 from nnjit.tracking.query import RecordedRun
 from nnjit.tracking.summary import metrics_digest
 from nnjit.tracking.views import _TAG, MOST_IN_VIEW, compare_page, save_view, view_page
@@ -46,7 +46,7 @@ RUNS = [run(9, accuracy=0.7), run(10, "rnn", 2, 0.6), run(11, "ff", 3, 0.9), run
 
 
 def printed(function, *arguments, width=120, monkeypatch):
-    out = Console(file=io.StringIO(), width=width, highlight=False)
+    out = PlainConsole(file=io.StringIO(), width=width)
     monkeypatch.setattr(comparison.terminal, "console", lambda: out)
     function(*arguments)
     return out.file.getvalue()
@@ -318,3 +318,40 @@ def test_the_next_free_port(monkeypatch):
 
 def test_options_need_no_store():
     assert Options("sqlite:///x").limit is None
+
+
+@pytest.mark.parametrize("name", ["gru [/v2]", "[bold] :smile: #3", "[/]", "a [link=x]b"])
+def test_names_are_printed_as_they_are(name, monkeypatch):
+    runs = [replace(RUNS[0], name=name, status="FAILED"), RUNS[1]]
+    runs[0].tags["nnjit.failure"] = f"no class {name}"
+    text = printed(comparison.print_runs, runs, monkeypatch=monkeypatch)
+    assert text.count(name) == 2
+    del runs[0].tags["nnjit.failure"]
+
+
+def test_escape_sequences_of_a_store_do_not_reach_the_terminal(monkeypatch):
+    runs = [replace(RUNS[0], name="a\x1b[2Jb\x9b1m")]
+    text = printed(comparison.print_runs, runs, monkeypatch=monkeypatch)
+    assert "a\\x1b[2Jb\\x9b1m" in text
+    assert not set(text) & {"\x1b", "\x9b"}
+
+
+@pytest.mark.parametrize("width", [28, 32, 40, 60, 80, 200])
+def test_no_number_is_cut_in_a_narrow_terminal(width, monkeypatch):
+    text = printed(comparison.print_runs, RUNS, width=width, monkeypatch=monkeypatch)
+    assert "…" not in text
+    for value in ("0.700", "0.600", "0.900", "0.800"):
+        assert value in text
+    groups = printed(comparison.print_groups, RUNS, ["model"], width=width, monkeypatch=monkeypatch)
+    assert "…" not in groups
+    assert max(map(len, groups.splitlines()[2:])) <= width or width < 32
+
+
+def test_of_many_runs_the_first_are_shown_and_the_others_told(monkeypatch):
+    many = [run(i) for i in range(1, 131)]
+    text = printed(comparison.print_runs, many, monkeypatch=monkeypatch)
+    assert "130 runs, the first 100" in text
+    assert "and 30 more: limit=130 shows all" in text
+    assert text.count(" -  ") or len(text.splitlines()) < 120
+    text = printed(comparison.print_runs, many, (), 130, monkeypatch=monkeypatch)
+    assert "more:" not in text

@@ -86,7 +86,7 @@ def test_several_overrides_in_a_name():
 
 def test_table_fits_120_columns(records):
     console = terminal.console()
-    table = variants.table(variants.group(records))
+    table = variants.table(variants.group(records), console.width)
     assert console.measure(table).maximum <= 120
     with console.capture() as capture:
         console.print(table)

@@ -3,11 +3,11 @@ import math
 
 import pytest
 import toy
-from rich.console import Console
 
 from nnjit import terminal
 from nnjit.callbacks import Progress
 from nnjit.history import Epoch, Evaluation, History
+from nnjit.terminal import PlainConsole
 
 SHOW_CURSOR, HIDE_CURSOR, CLEAR_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 
@@ -15,7 +15,7 @@ SHOW_CURSOR, HIDE_CURSOR, CLEAR_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 def consoles(is_terminal, width=80):
     """Return a console and what it writes to."""
     file = io.StringIO()
-    return Console(file=file, force_terminal=is_terminal, width=width, highlight=False), file
+    return PlainConsole(file=file, force_terminal=is_terminal, width=width), file
 
 
 def history_of(n, sets=("train", "val", "test"), undefined=(), rates=None):
@@ -161,7 +161,7 @@ def test_table_of_fewer_sets(sets):
     assert "test" not in text
 
 
-@pytest.mark.parametrize("width", [72, 80, 140])
+@pytest.mark.parametrize("width", [72, 80, 140])  # where all columns have room
 def test_table_is_whole_at_every_width(width):
     text = rendered(history_of(4, rates={"gru": 0.1, "dense": 0.2}), "run", width)
     assert "…" not in text
@@ -207,3 +207,56 @@ def test_console_of_a_pipe_is_wide_and_plain(monkeypatch):
     out = terminal.console()
     assert not out.is_terminal
     assert out.width >= 140
+
+
+@pytest.mark.parametrize("width", [26, 40, 60])
+def test_a_narrow_table_leaves_columns_out_and_cuts_no_number(width):
+    history = history_of(4, rates={"gru": 0.1, "dense": 0.2})
+    text = rendered(history, "run", width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("0.900") == 3
+
+
+def test_what_does_not_fit_at_all_is_folded():
+    text = rendered(history_of(1), "run", 8)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 8
+
+
+@pytest.mark.parametrize("name", ["[old] songs", "gru [/v2]", ":smile:", "[red]x[/red]", "\\[a]"])
+def test_text_of_users_is_no_markup(name):
+    out, file = consoles(False, 200)
+    out.print(name)
+    out.print(terminal.epoch_table(history_of(1), name, 200))
+    out.print(terminal.parts_table([[{name: name}]], [name], [name], 40))
+    assert file.getvalue().count(name) == 4
+
+
+def test_escape_sequences_are_shown_and_not_obeyed():
+    out, file = consoles(True)
+    display = terminal.ProgressDisplay(out, title="\x1b[2J")
+    display.on_train_begin(None)
+    display.on_batch_end(Progress(None, History("val/loss"), 4, 10))
+    display.close()
+    assert "\x1b[2J" not in file.getvalue()
+    assert "\\x1b[2J" in file.getvalue()
+
+
+def test_no_live_line_on_a_dumb_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    out, file = consoles(True)
+    train(out)
+    assert [file.getvalue().count(f"epoch {n}/2") for n in range(3)] == [1, 1, 1]
+    assert HIDE_CURSOR not in file.getvalue()
+
+
+def test_ascii_takes_every_line():
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    out = terminal.PlainConsole(file=file, width=80)
+    out.print("0.500 ± 0.100 … C♯")
+    out.print(terminal.epoch_table(history_of(2), "naïve", 80))
+    file.flush()
+    text = file.buffer.getvalue().decode("ascii")
+    assert text.startswith("0.500 +- 0.100 ... C\\u266f")
+    assert "0.500" in text.splitlines()[-2] or "0.550" in text

@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import DataError
+from ..text import printable, say
 
 _BLOCK = 1 << 18
 # fmt: off
@@ -118,9 +119,16 @@ def _progress(url: str, total: int | None) -> Iterator[Report]:
     """Show a bar on a terminal, else a line at every tenth."""
     name = url.rpartition("/")[2] or url
     if sys.stderr.isatty():
-        columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=total)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(
+            *columns, console=Console(stderr=True, markup=False, emoji=False, highlight=False)
+        ) as bar:
+            task = bar.add_task(printable(name), total=total)
             yield lambda done: bar.update(task, completed=done)
         return
     shown = -1
@@ -131,7 +139,7 @@ def _progress(url: str, total: int | None) -> Iterator[Report]:
         if tenth > shown:
             shown = tenth
             of = f" of {total / 1e6:.1f}" if total else ""
-            print(f"{name}: {done / 1e6:.1f}{of} MB", file=sys.stderr)
+            say(f"{name}: {done / 1e6:.1f}{of} MB", sys.stderr)
 
     yield line
 
