@@ -9,12 +9,10 @@ from hydra.core.plugins import Plugins
 from .cluster import RayLauncher, SubmititLauncher
 from .composition import CONF
 from .launcher import JoblibLauncher
-from .one_pass import OnePassLauncher
 from .search import SearchSweeper
 
 __all__ = [
     "JoblibLauncher",
-    "OnePassLauncher",
     "RayLauncher",
     "SearchSweeper",
     "SubmititLauncher",
@@ -28,7 +26,7 @@ def register() -> None:
     known = Plugins.instance().class_name_to_class
     sys.modules.setdefault("hydra_plugins", types.ModuleType("hydra_plugins"))
     sys.modules[_MODULE] = sys.modules[__name__]
-    for plugin in (JoblibLauncher, OnePassLauncher, RayLauncher, SearchSweeper, SubmititLauncher):
+    for plugin in (JoblibLauncher, RayLauncher, SearchSweeper, SubmititLauncher):
         known[f"{_MODULE}.{plugin.__name__}"] = plugin
     for group in ("launcher", "sweeper"):
         for path in (CONF / "hydra" / group).glob("*.yaml"):

@@ -14,13 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from . import composition, jobs, one_pass, plugins, search, sweep, terminal
+from . import composition, jobs, plugins, search, sweep, terminal
 from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .cli import one_line_errors, one_line_warnings, quoted
-from .errors import DataError, DivergedError
+from .errors import ConfigError, DataError, DivergedError
 from .metrics import majority_baseline, wilson_interval
 from .records import Outcome
-from .replicas import meeting
 from .text import markdown_block, say
 from .tracking.summary import summarise
 
@@ -35,6 +34,7 @@ def main() -> None:
         version_base="1.3", config_path=str(composition.CONF), config_name="config"
     )
     with one_line_errors():
+        _refuse_replicas(sys.argv[1:])
         multirun = {"-m", "--multirun"} & set(sys.argv[1:])
         if any(a.startswith("resume=") for a in sys.argv[1:]) and not multirun:
             from .resume import resume  # which needs this module
@@ -42,9 +42,19 @@ def main() -> None:
             with one_line_warnings():
                 resume(sys.argv[1:])
             return
-        sys.argv[1:] = sweep.resumed(quoted(one_pass.expanded(sys.argv[1:])))
+        sys.argv[1:] = sweep.resumed(quoted(sys.argv[1:]))
         with sweep.closing():
             compose(job)()
+
+
+def _refuse_replicas(arguments: Sequence[str]) -> None:
+    """Name the sweep that does what an option of earlier versions did."""
+    for argument in arguments:
+        key, _, number = argument.partition("=")
+        if key.lstrip("+") == "trainer.replicas":
+            n = int(number) if number.isdecimal() and 2 <= int(number) <= 16 else 3
+            seeds = ",".join(str(seed) for seed in range(1, n + 1))
+            raise ConfigError(f"{argument} does not exist any more: use -m trainer.seed={seeds}")
 
 
 def job(cfg: DictConfig) -> float:
@@ -86,9 +96,8 @@ def train(
 
     try:
         tracker.start(info, data)
-        with meeting(model) as more:
-            listeners = [display, tracker, *checkpoints, *([trial] if trial else []), *more]
-            history = trainer.fit(model, task, listeners, state)
+        listeners = [display, tracker, *checkpoints, *([trial] if trial else [])]
+        history = trainer.fit(model, task, listeners, state)
         display.close()
         if trial and trial.pruned is not None:
             tracker.tag("nnjit.pruned", str(trial.pruned))

@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -21,8 +21,7 @@ from .errors import ConfigError
 from .kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
 
 # Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
-_LOOKS = 5_000_000
-_looks = _LOOKS
+_looks = 5_000_000
 # Some microseconds: until a worker has begun its only kernel, and until it has done with what it
 # does in Python between two kernels, or both would come back at the same time again and again.
 _BEGIN_LOOKS, _APART_LOOKS = 3_000, 20_000
@@ -82,28 +81,6 @@ def free_threads() -> int:
     Kernels that are not compiled keep the GIL: there it is one too.
     """
     return 1 if numba.config.DISABLE_JIT or getattr(_inside, "worker", False) else get_threads()
-
-
-@contextlib.contextmanager
-def as_worker(worker: bool) -> Iterator[None]:
-    """Let work in this thread keep to it, or not: then it may use all threads."""
-    before = getattr(_inside, "worker", False)
-    _inside.worker = worker
-    try:
-        yield
-    finally:
-        _inside.worker = before
-
-
-@contextlib.contextmanager
-def without_spinning() -> Iterator[None]:
-    """Let threads that wait sleep at once: others have work for the cores."""
-    global _looks
-    _looks = 0
-    try:
-        yield
-    finally:
-        _looks = _LOOKS
 
 
 def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS) -> None:

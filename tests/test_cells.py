@@ -303,10 +303,10 @@ def test_a_member_of_a_team_that_fails_leaves_the_others(
     with monkeypatch.context() as broken:
         failing = engine.Recurrent._run_forward
 
-        def fail(self, params, x, piece, group, share):
+        def fail(self, x, piece, share):
             if share.rank == 1:
                 raise MemoryError
-            failing(self, params, x, piece, group, share)
+            failing(self, x, piece, share)
 
         broken.setattr(engine.Recurrent, "_run_forward", fail)
         with pytest.raises(MemoryError):

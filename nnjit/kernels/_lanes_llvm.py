@@ -113,26 +113,26 @@ def store(typingctx: Any, array: Any, i: Any, t: Any, j: Any, value: Any) -> Any
 
 
 @intrinsic
-def weight(typingctx: Any, w: Any, r: Any, k: Any, m: Any) -> Any:
-    """Return the number ``w[r, k, m]``, of a 4-D array ``w[r, m // 8, k, m % 8]``.
+def weight(typingctx: Any, w: Any, k: Any, m: Any) -> Any:
+    """Return the number ``w[k, m]``, of a 3-D array ``w[m // 8, k, m % 8]``.
 
     Unlike Numba's own indexing, it does not look for negative indices, which costs a third of the
     speed of a product.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w_type, (array, r, k, m) = signature.args[0], args
-        index = [r, k, m]
-        if w_type.ndim == 4:
+        w_type, (array, k, m) = signature.args[0], args
+        index = [k, m]
+        if w_type.ndim == 3:
             eight = ir.Constant(m.type, 8)
-            index = [r, builder.udiv(m, eight), k, builder.urem(m, eight)]
+            index = [builder.udiv(m, eight), k, builder.urem(m, eight)]
         struct = context.make_array(w_type)(context, builder, array)
         pointer = cgutils.get_item_pointer(
             context, builder, w_type, struct, index, wraparound=False
         )
         return builder.load(pointer)
 
-    return w.dtype(w, *[types.intp] * 3), codegen
+    return w.dtype(w, *[types.intp] * 2), codegen
 
 
 @intrinsic

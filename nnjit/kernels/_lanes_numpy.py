@@ -28,9 +28,9 @@ def store(array: Lanes, i: int, t: int, j: int, value: Lanes) -> None:
         array[i, t, j : j + LANES] = value
 
 
-def weight(w: Lanes, r: int, k: int, m: int) -> Any:
-    """Return the number ``w[r, k, m]``, of a 4-D array ``w[r, m // 8, k, m % 8]``."""
-    return w[r, k, m] if w.ndim == 3 else w[r, m // 8, k, m % 8]
+def weight(w: Lanes, k: int, m: int) -> Any:
+    """Return the number ``w[k, m]``, of a 3-D array ``w[m // 8, k, m % 8]``."""
+    return w[k, m] if w.ndim == 2 else w[m // 8, k, m % 8]
 
 
 def zeros(array: Lanes) -> Lanes:

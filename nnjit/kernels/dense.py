@@ -21,7 +21,7 @@ def dense_forward(z, W, x, edges, first, last):
     Parameters
     ----------
     z : (parts, tiles, 1, units, LANES)
-    W : (1, D, units)
+    W : (D, units)
     x : (tiles, 1, D, LANES)
     edges : (parts + 1,)
         Part p is the inputs from a, its edge, to b, the next one.
@@ -30,7 +30,7 @@ def dense_forward(z, W, x, edges, first, last):
     for p in range(first, last):
         for a in range(edges[p], edges[p + 1], _BLOCK):
             b = min(a + _BLOCK, edges[p + 1])
-            product(z[p], 0, 0, units, W[:, a:b], x[:, :, a:b], 0, True, identity, at)
+            product(z[p], 0, 0, units, W[a:b], x[:, :, a:b], 0, True, identity, at)
 
 
 @jit
@@ -43,7 +43,7 @@ def dense_backward(dz, W, dx, begin, end):
     W, dx
         As W and x of `dense_forward`.
     """
-    product(dx, 0, begin, end, W[:, begin:end], dz, 0, False, identity, at_turned)
+    product(dx, 0, begin, end, W[begin:end], dz, 0, False, identity, at_turned)
 
 
 @jit

@@ -19,7 +19,7 @@ def gru_forward(a, V, h, m, share):
     ----------
     a : (tiles, T, 3H, LANES)
         Input projections ``x U + b``. On return: the gates z, r, g.
-    V : (tiles or 1, H, 3H)
+    V : (H, 3H)
     h : (tiles, T + 1, H, LANES)
         ``h[:, 0]`` is the state before the first step; ``h[:, 1:]`` are written.
     m : (tiles, T, H, LANES)
@@ -28,8 +28,8 @@ def gru_forward(a, V, h, m, share):
         Whose units are computed here, see `team`.
     """
     H, begin, end = h.shape[2], share.begin, share.end
-    Vz, Vr = packed(V[:, :, begin:end]), packed(V[:, :, H + begin : H + end])
-    Vg = packed(V[:, :, 2 * H + begin : 2 * H + end])
+    Vz, Vr = packed(V[:, begin:end]), packed(V[:, H + begin : H + end])
+    Vg = packed(V[:, 2 * H + begin : 2 * H + end])
     for t in range(a.shape[1]):
         add_product(a, t, begin, end, Vz, h, t, sigmoid)
         add_product(a, t, H + begin, H + end, Vr, h, t, sigmoid)
@@ -64,8 +64,8 @@ def gru_backward(a, V, h, m, dh, carry, share):
     """
     T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
     first = T - dh.shape[1]
-    gates = packed_turned(V[:, begin:end, : 2 * H])
-    candidate = packed_turned(V[:, begin:end, 2 * H :])
+    gates = packed_turned(V[begin:end, : 2 * H])
+    candidate = packed_turned(V[begin:end, 2 * H :])
     dzr, dg = a[:, :, : 2 * H], a[:, :, 2 * H :]
     for t in range(T - 1, -1, -1):
         for i in range(a.shape[0]):
@@ -90,11 +90,11 @@ def gru_backward(a, V, h, m, dh, carry, share):
 
 
 @inlined
-def _step(cell, i, t, k, old):
+def _step(cell, i, t, old):
     a, V, h = cell
-    z = sigmoid(load(a, i, t, 0) + V[k, 0, 0] * old)
-    r = sigmoid(load(a, i, t, 1) + V[k, 0, 1] * old)
-    g = tanh(load(a, i, t, 2) + r * (V[k, 0, 2] * old))
+    z = sigmoid(load(a, i, t, 0) + V[0, 0] * old)
+    r = sigmoid(load(a, i, t, 1) + V[0, 1] * old)
+    g = tanh(load(a, i, t, 2) + r * (V[0, 2] * old))
     y = (1.0 - z) * g + z * old
     store(a, i, t, 0, z)
     store(a, i, t, 1, r)
@@ -110,18 +110,18 @@ def gru_forward_one(a, V, h, m, share):
 
 
 @inlined
-def _step_back(cell, i, t, k, d):
+def _step_back(cell, i, t, d):
     a, V, h, m = cell
     z, r, g, old = load(a, i, t, 0), load(a, i, t, 1), load(a, i, t, 2), load(h, i, t, 0)
     dz = d * ((old - g) * (z * (1.0 - z)))
     dg = d * ((1.0 - z) * (1.0 - g * g))
-    dm = V[k, 0, 2] * dg
+    dm = V[0, 2] * dg
     dr = dm * (old * (r * (1.0 - r)))
     store(a, i, t, 0, dz)
     store(a, i, t, 1, dr)
     store(a, i, t, 2, dg)
     store(m, i, t, 0, r * old)
-    return V[k, 0, 1] * dr + (dm * r + (V[k, 0, 0] * dz + d * z))
+    return V[0, 1] * dr + (dm * r + (V[0, 0] * dz + d * z))
 
 
 @jit

@@ -7,7 +7,7 @@
 from ._jit import inlined, jit
 from ._lanes import load, sigmoid, store, tanh, zeros
 from .one_unit import add_gate, first_state, walk, walk_back
-from .product import add_outer_of_gates, add_product, add_sum, own, packed, packed_turned
+from .product import add_outer_of_gates, add_product, add_sum, packed, packed_turned
 from .team import meet
 
 
@@ -19,8 +19,8 @@ def gru_reset_after_forward(a, V, c, h, q, share):
     ----------
     a : (tiles, T, 3H, LANES)
         Input projections ``x U + b``. On return: the gates z, r, g.
-    V : (tiles or 1, H, 3H)
-    c : (tiles or 1, H)
+    V : (H, 3H)
+    c : (H,)
     h : (tiles, T + 1, H, LANES)
         ``h[:, 0]`` is the state before the first step; ``h[:, 1:]`` are written.
     q : (tiles, T, H, LANES)
@@ -29,12 +29,12 @@ def gru_reset_after_forward(a, V, c, h, q, share):
         Whose units are computed here, see `team`.
     """
     H, begin, end = h.shape[2], share.begin, share.end
-    Vz, Vr = packed(V[:, :, begin:end]), packed(V[:, :, H + begin : H + end])
-    Vg = packed(V[:, :, 2 * H + begin : 2 * H + end])
+    Vz, Vr = packed(V[:, begin:end]), packed(V[:, H + begin : H + end])
+    Vg = packed(V[:, 2 * H + begin : 2 * H + end])
     for t in range(a.shape[1]):
         for i in range(a.shape[0]):
             for j in range(begin, end):
-                store(q, i, t, j, zeros(h) + c[own(c, i), j])
+                store(q, i, t, j, zeros(h) + c[j])
         add_product(a, t, begin, end, Vz, h, t, sigmoid)
         add_product(a, t, H + begin, H + end, Vr, h, t, sigmoid)
         add_product(q, t, begin, end, Vg, h, t)
@@ -66,8 +66,8 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, share):
     """
     T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
     first = T - dh.shape[1]
-    gates = packed_turned(V[:, begin:end, : 2 * H])
-    candidate = packed_turned(V[:, begin:end, 2 * H :])
+    gates = packed_turned(V[begin:end, : 2 * H])
+    candidate = packed_turned(V[begin:end, 2 * H :])
     dzr = a[:, :, : 2 * H]
     for t in range(T - 1, -1, -1):
         for i in range(a.shape[0]):
@@ -88,11 +88,11 @@ def gru_reset_after_backward(a, V, c, h, q, dh, carry, share):
 
 
 @inlined
-def _step(cell, i, t, k, old):
+def _step(cell, i, t, old):
     a, V, h, c, q = cell
-    z = sigmoid(load(a, i, t, 0) + V[k, 0, 0] * old)
-    r = sigmoid(load(a, i, t, 1) + V[k, 0, 1] * old)
-    recurrent = V[k, 0, 2] * old + c[own(c, i), 0]
+    z = sigmoid(load(a, i, t, 0) + V[0, 0] * old)
+    r = sigmoid(load(a, i, t, 1) + V[0, 1] * old)
+    recurrent = V[0, 2] * old + c[0]
     g = tanh(load(a, i, t, 2) + r * recurrent)
     y = (1.0 - z) * g + z * old
     store(a, i, t, 0, z)
@@ -110,7 +110,7 @@ def gru_reset_after_forward_one(a, V, c, h, q, share):
 
 
 @inlined
-def _step_back(cell, i, t, k, d):
+def _step_back(cell, i, t, d):
     a, V, h, q = cell
     z, r, g, old = load(a, i, t, 0), load(a, i, t, 1), load(a, i, t, 2), load(h, i, t, 0)
     dz = d * ((old - g) * (z * (1.0 - z)))
@@ -121,7 +121,7 @@ def _step_back(cell, i, t, k, d):
     store(a, i, t, 1, dr)
     store(a, i, t, 2, dg)
     store(q, i, t, 0, dq)
-    return V[k, 0, 2] * dq + (V[k, 0, 1] * dr + (V[k, 0, 0] * dz + d * z))
+    return V[0, 2] * dq + (V[0, 1] * dr + (V[0, 0] * dz + d * z))
 
 
 @jit

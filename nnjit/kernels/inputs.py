@@ -2,27 +2,25 @@
 
 Codes look rows of U up, signals are multiplied by U; the cells never see the difference. Below,
 ``a`` and its gradient ``da`` are (tiles, T, G, LANES) for the G gate rows of a cell, and U is
-(tiles or 1, D, G), with D = V levels for codes.
+(D, G), with D = V levels for codes.
 """
 
 import numpy as np
 
 from ._jit import inlined, jit
 from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, store, weight, zeros
-from .product import GRAIN, add_outer, add_product, add_sum, own, packed, packed_turned, set_product
+from .product import GRAIN, add_outer, add_product, add_sum, packed, packed_turned, set_product
 
 
 @jit
 def project_codes(a, codes, U, b):
     """Write ``a[i, t, j] = U[codes[i, t], j] + b[j]``; codes are (tiles, T, LANES), below V."""
-    T, G, V = a.shape[1], a.shape[2], max(LANES, U.shape[1])
+    T, G, V = a.shape[1], a.shape[2], max(LANES, U.shape[0])
     table = np.zeros((1, 1, G, V), a.dtype)
+    for v in range(U.shape[0]):
+        for j in range(G):
+            table[0, 0, j, v] = U[v, j] + b[j]
     for i in range(a.shape[0]):
-        r = own(U, i)
-        if r == i:
-            for v in range(U.shape[1]):
-                for j in range(G):
-                    table[0, 0, j, v] = U[r, v, j] + b[r, j]
         if HAS_PERMUTE and V == LANES:
             for t in range(T):
                 for j in range(G):
@@ -69,7 +67,7 @@ def _add_four_gates(da, codes, dU, i, j):
 
 @jit
 def project_signal(a, x, U, b):
-    """Write ``a[:, t] = U.T @ x[:, t] + b``; x is (tiles, T, D, LANES), b is (tiles or 1, G)."""
+    """Write ``a[:, t] = U.T @ x[:, t] + b``; x is (tiles, T, D, LANES), b is (G,)."""
     G = a.shape[2]
     if G < 8:  # too few rows for a block of the product
         for i in range(a.shape[0]):
@@ -81,7 +79,7 @@ def project_signal(a, x, U, b):
     for t in range(a.shape[1]):
         for i in range(a.shape[0]):
             for j in range(G):
-                store(a, i, t, j, zeros(a) + b[own(b, i), j])
+                store(a, i, t, j, zeros(a) + b[j])
         add_product(a, t, 0, G, weights, x, t)
 
 
@@ -91,12 +89,12 @@ def _project_two_rows(a, x, U, b, i, j, t):
 
     Those beyond the last row or step are the last one again, which does no harm.
     """
-    last, j1, r = a.shape[1] - 1, min(j + 1, a.shape[2] - 1), own(U, i)
+    last, j1 = a.shape[1] - 1, min(j + 1, a.shape[2] - 1)
     t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
-    a0 = a1 = a2 = a3 = zeros(a) + b[r, j]
-    b0 = b1 = b2 = b3 = zeros(a) + b[r, j1]
+    a0 = a1 = a2 = a3 = zeros(a) + b[j]
+    b0 = b1 = b2 = b3 = zeros(a) + b[j1]
     for k in range(x.shape[2]):
-        u, v = weight(U, r, k, j), weight(U, r, k, j1)
+        u, v = weight(U, k, j), weight(U, k, j1)
         x0, x1, x2, x3 = load(x, i, t, k), load(x, i, t1, k), load(x, i, t2, k), load(x, i, t3, k)
         a0, a1, a2, a3 = a0 + u * x0, a1 + u * x1, a2 + u * x2, a3 + u * x3
         b0, b1, b2, b3 = b0 + v * x0, b1 + v * x1, b2 + v * x2, b3 + v * x3

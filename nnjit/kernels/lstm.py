@@ -19,16 +19,16 @@ def lstm_forward(a, V, h, c, share):
     ----------
     a : (tiles, T, 4H, LANES)
         Input projections ``x U + b``. On return: the gates f, i, o, g.
-    V : (tiles or 1, H, 4H)
+    V : (H, 4H)
     h, c : (tiles, T + 1, H, LANES)
         ``h[:, 0]`` and ``c[:, 0]`` are the state before the first step; the rest is written.
     share : Share
         Whose units are computed here, see `team`.
     """
     H, begin, end = h.shape[2], share.begin, share.end
-    Vf, Vi = packed(V[:, :, begin:end]), packed(V[:, :, H + begin : H + end])
-    Vo = packed(V[:, :, 2 * H + begin : 2 * H + end])
-    Vg = packed(V[:, :, 3 * H + begin : 3 * H + end])
+    Vf, Vi = packed(V[:, begin:end]), packed(V[:, H + begin : H + end])
+    Vo = packed(V[:, 2 * H + begin : 2 * H + end])
+    Vg = packed(V[:, 3 * H + begin : 3 * H + end])
     for t in range(a.shape[1]):
         add_product(a, t, begin, end, Vf, h, t, sigmoid)
         add_product(a, t, H + begin, H + end, Vi, h, t, sigmoid)
@@ -62,7 +62,7 @@ def lstm_backward(a, V, h, c, dh, carry, carry_c, share):
     """
     T, H, begin, end = a.shape[1], h.shape[2], share.begin, share.end
     first = T - dh.shape[1]
-    turned = packed_turned(V[:, begin:end])
+    turned = packed_turned(V[begin:end])
     for t in range(T - 1, -1, -1):
         for k in range(a.shape[0]):
             for j in range(begin, end):
@@ -88,13 +88,13 @@ def _start(cell, i):
 
 
 @inlined
-def _step(cell, k, t, r, state):
+def _step(cell, k, t, state):
     a, V, h, c = cell
     old, old_cell = state
-    f = sigmoid(load(a, k, t, 0) + V[r, 0, 0] * old)
-    i = sigmoid(load(a, k, t, 1) + V[r, 0, 1] * old)
-    o = sigmoid(load(a, k, t, 2) + V[r, 0, 2] * old)
-    g = tanh(load(a, k, t, 3) + V[r, 0, 3] * old)
+    f = sigmoid(load(a, k, t, 0) + V[0, 0] * old)
+    i = sigmoid(load(a, k, t, 1) + V[0, 1] * old)
+    o = sigmoid(load(a, k, t, 2) + V[0, 2] * old)
+    g = tanh(load(a, k, t, 3) + V[0, 3] * old)
     cell_state = f * old_cell + i * g
     y = o * tanh(cell_state)
     store(a, k, t, 0, f)
@@ -113,7 +113,7 @@ def lstm_forward_one(a, V, h, c, share):
 
 
 @inlined
-def _step_back(cell, k, t, r, d):
+def _step_back(cell, k, t, d):
     a, V, c, carry_c = cell
     f, i, o, g = load(a, k, t, 0), load(a, k, t, 1), load(a, k, t, 2), load(a, k, t, 3)
     y = tanh(load(c, k, t + 1, 0))
@@ -127,7 +127,7 @@ def _step_back(cell, k, t, r, d):
     store(a, k, t, 1, di)
     store(a, k, t, 2, do)
     store(a, k, t, 3, dg)
-    return (V[r, 0, 0] * df + V[r, 0, 1] * di) + (V[r, 0, 2] * do + V[r, 0, 3] * dg)
+    return (V[0, 0] * df + V[0, 1] * di) + (V[0, 2] * do + V[0, 3] * dg)
 
 
 @jit

@@ -3,13 +3,12 @@
 In wider layers a state is written to memory and read again, in one unit's chain of dependent
 operations that alone takes longer than the arithmetic.
 
-A cell gives its steps as functions of ``cell``, the tuple of its arrays, a tile i, a step t, and r,
-which of the weights belong to the tile.
+A cell gives its steps as functions of ``cell``, the tuple of its arrays, a tile i and a step t.
 """
 
 from ._jit import inlined, jit
 from ._lanes import load, store, total, zeros
-from .product import GRAIN, own
+from .product import GRAIN
 
 
 @inlined
@@ -20,24 +19,22 @@ def walk(start, step, cell):
     ----------
     start : function of (cell, i)
         Returns the state before the first step.
-    step : function of (cell, i, t, r, state)
+    step : function of (cell, i, t, state)
         Returns the next state.
     cell : tuple of arrays
-        The first is (tiles, T, G, LANES), the second the weights, (tiles or 1, 1, G).
+        The first is (tiles, T, G, LANES).
     """
-    a, V = cell[0], cell[1]
-    tiles, T = a.shape[0], a.shape[1]
+    tiles, T = cell[0].shape[0], cell[0].shape[1]
     for i in range(0, tiles - 1, 2):
-        r, s = own(V, i), own(V, i + 1)
         state, other = start(cell, i), start(cell, i + 1)
         for t in range(T):
-            state = step(cell, i, t, r, state)
-            other = step(cell, i + 1, t, s, other)
+            state = step(cell, i, t, state)
+            other = step(cell, i + 1, t, other)
     if tiles % 2:
         i = tiles - 1
-        r, state = own(V, i), start(cell, i)
+        state = start(cell, i)
         for t in range(T):
-            state = step(cell, i, t, r, state)
+            state = step(cell, i, t, state)
 
 
 @inlined
@@ -46,21 +43,21 @@ def walk_back(step, cell, dh, carry):
 
     Parameters
     ----------
-    step : function of (cell, i, t, r, d)
+    step : function of (cell, i, t, d)
         Takes the gradient of the state after step t, returns that of the state before.
     cell
         As in `walk`.
     dh, carry
         As the other backward kernels take them.
     """
-    V, T = cell[1], cell[0].shape[1]
+    T = cell[0].shape[1]
     first = T - dh.shape[1]
     for i in range(cell[0].shape[0]):
-        r, d = own(V, i), load(carry, i, 0, 0)
+        d = load(carry, i, 0, 0)
         for t in range(T - 1, first - 1, -1):
-            d = step(cell, i, t, r, d + load(dh, i, t - first, 0))
+            d = step(cell, i, t, d + load(dh, i, t - first, 0))
         for t in range(first - 1, -1, -1):
-            d = step(cell, i, t, r, d)
+            d = step(cell, i, t, d)
         store(carry, i, 0, 0, d)
 
 

@@ -17,65 +17,57 @@ SPAN = 32
 GRAIN = 4 * SPAN
 
 
-@inlined
-def own(w, i):
-    """Return which of the weights, one for all tiles or one for each, belong to tile i."""
-    return min(i, w.shape[0] - 1)  # no branch, of which the compiler would make two kernels
-
-
 @jit
 def packed(w):
-    """Return weights (tiles or 1, K, M) as (tiles or 1, ceil(M / 8), K, 8).
+    """Return weights (K, M) as (ceil(M / 8), K, 8).
 
     That is the order in which a product reads them: without gaps, and without a page of memory for
     each row.
     """
-    R, K, M = w.shape
-    out = np.zeros((R, (M + 7) // 8, K, 8), w.dtype)
-    for r in range(R):
-        for m in range(M):
-            for k in range(K):
-                out[r, m // 8, k, m % 8] = w[r, k, m]
+    K, M = w.shape
+    out = np.zeros(((M + 7) // 8, K, 8), w.dtype)
+    for m in range(M):
+        for k in range(K):
+            out[m // 8, k, m % 8] = w[k, m]
     return out
 
 
 @jit
 def packed_turned(w):
-    """Return weights (tiles or 1, M, K) `packed`; to compile a transpose would take long."""
-    R, M, K = w.shape
-    out = np.zeros((R, (M + 7) // 8, K, 8), w.dtype)
-    for r in range(R):
-        for m in range(M):
-            for k in range(K):
-                out[r, m // 8, k, m % 8] = w[r, m, k]
+    """Return weights (M, K) `packed`; to compile a transpose would take long."""
+    M, K = w.shape
+    out = np.zeros(((M + 7) // 8, K, 8), w.dtype)
+    for m in range(M):
+        for k in range(K):
+            out[m // 8, k, m % 8] = w[m, k]
     return out
 
 
 @inlined
-def at(w, r, k, m):
+def at(w, k, m):
     """Return the weight of input k and row m, also from what `packed` returned."""
-    return weight(w, r, k, m)
+    return weight(w, k, m)
 
 
 @inlined
-def at_turned(w, r, k, m):
+def at_turned(w, k, m):
     """Return the weight of input k and row m where rows come first."""
-    return weight(w, r, m, k)
+    return weight(w, m, k)
 
 
 @inlined
-def _eight_rows(out, i, t, j, w, r, m, x, s, add, f, at):
+def _eight_rows(out, i, t, j, w, m, x, s, add, f, at):
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zeros(out)
     for k in range(x.shape[2]):
         v = load(x, i, s, k)
-        a0 = a0 + at(w, r, k, m) * v
-        a1 = a1 + at(w, r, k, m + 1) * v
-        a2 = a2 + at(w, r, k, m + 2) * v
-        a3 = a3 + at(w, r, k, m + 3) * v
-        a4 = a4 + at(w, r, k, m + 4) * v
-        a5 = a5 + at(w, r, k, m + 5) * v
-        a6 = a6 + at(w, r, k, m + 6) * v
-        a7 = a7 + at(w, r, k, m + 7) * v
+        a0 = a0 + at(w, k, m) * v
+        a1 = a1 + at(w, k, m + 1) * v
+        a2 = a2 + at(w, k, m + 2) * v
+        a3 = a3 + at(w, k, m + 3) * v
+        a4 = a4 + at(w, k, m + 4) * v
+        a5 = a5 + at(w, k, m + 5) * v
+        a6 = a6 + at(w, k, m + 6) * v
+        a7 = a7 + at(w, k, m + 7) * v
     if add:  # last: what comes from far away has had time to come
         a0, a1 = a0 + load(out, i, t, j), a1 + load(out, i, t, j + 1)
         a2, a3 = a2 + load(out, i, t, j + 2), a3 + load(out, i, t, j + 3)
@@ -92,16 +84,16 @@ def _eight_rows(out, i, t, j, w, r, m, x, s, add, f, at):
 
 
 @inlined
-def _few_rows(out, i, t, j, n, w, r, m, x, s, add, f, at):
+def _few_rows(out, i, t, j, n, w, m, x, s, add, f, at):
     """Compute n rows, 1 to 4; those beyond are the last one again, which does no harm."""
     n1, n2, n3 = min(1, n - 1), min(2, n - 1), min(3, n - 1)
     a0 = a1 = a2 = a3 = zeros(out)
     for k in range(x.shape[2]):
         v = load(x, i, s, k)
-        a0 = a0 + at(w, r, k, m) * v
-        a1 = a1 + at(w, r, k, m + n1) * v
-        a2 = a2 + at(w, r, k, m + n2) * v
-        a3 = a3 + at(w, r, k, m + n3) * v
+        a0 = a0 + at(w, k, m) * v
+        a1 = a1 + at(w, k, m + n1) * v
+        a2 = a2 + at(w, k, m + n2) * v
+        a3 = a3 + at(w, k, m + n3) * v
     if add:
         a0, a1 = a0 + load(out, i, t, j), a1 + load(out, i, t, j + n1)
         a2, a3 = a2 + load(out, i, t, j + n2), a3 + load(out, i, t, j + n3)
@@ -123,11 +115,11 @@ def product(out, t, first, last, w, x, s, add, f, at):
     for block in range(blocks):
         m = 8 * block
         for i in range(out.shape[0]):
-            _eight_rows(out, i, t, first + m, w, own(w, i), m, x, s, add, f, at)
+            _eight_rows(out, i, t, first + m, w, m, x, s, add, f, at)
     for m in range(8 * blocks, last - first, 4):
         n = min(4, last - first - m)
         for i in range(out.shape[0]):
-            _few_rows(out, i, t, first + m, n, w, own(w, i), m, x, s, add, f, at)
+            _few_rows(out, i, t, first + m, n, w, m, x, s, add, f, at)
 
 
 @inlined
@@ -144,7 +136,7 @@ def add_product(out, t, first, last, w, x, s, f=identity):
     ----------
     out : (tiles, T, M', LANES)
     w
-        (tiles or 1, K, last - first), `packed`.
+        (K, last - first), `packed`.
     x : (tiles, S, K, LANES)
     f : function of lanes
         Applied while the rows are still in registers.

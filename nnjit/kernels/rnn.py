@@ -15,14 +15,14 @@ def rnn_forward(a, V, h, share):
     ----------
     a : (tiles, T, H, LANES)
         Input projections ``x U + b``. On return: the same plus ``h' V``.
-    V : (tiles or 1, H, H)
+    V : (H, H)
     h : (tiles, T + 1, H, LANES)
         ``h[:, 0]`` is the state before the first step; ``h[:, 1:]`` are written.
     share : Share
         Whose units are computed here, see `team`.
     """
     begin, end = share.begin, share.end
-    weights = packed(V[:, :, begin:end])
+    weights = packed(V[:, begin:end])
     for t in range(a.shape[1]):
         add_product(a, t, begin, end, weights, h, t)
         for i in range(a.shape[0]):
@@ -48,7 +48,7 @@ def rnn_backward(a, V, h, dh, carry, share):
     """
     T, begin, end = a.shape[1], share.begin, share.end
     first = T - dh.shape[1]
-    turned = packed_turned(V[:, begin:end])
+    turned = packed_turned(V[begin:end])
     for t in range(T - 1, -1, -1):
         for i in range(a.shape[0]):
             for j in range(begin, end):
@@ -62,9 +62,9 @@ def rnn_backward(a, V, h, dh, carry, share):
 
 
 @inlined
-def _step(cell, i, t, r, old):
+def _step(cell, i, t, old):
     a, V, h = cell
-    y = tanh(load(a, i, t, 0) + V[r, 0, 0] * old)
+    y = tanh(load(a, i, t, 0) + V[0, 0] * old)
     store(h, i, t + 1, 0, y)
     return y
 
@@ -76,12 +76,12 @@ def rnn_forward_one(a, V, h, share):
 
 
 @inlined
-def _step_back(cell, i, t, r, d):
+def _step_back(cell, i, t, d):
     a, V, h = cell
     y = load(h, i, t + 1, 0)
     da = d * (1.0 - y * y)
     store(a, i, t, 0, da)
-    return V[r, 0, 0] * da
+    return V[0, 0] * da
 
 
 @jit

@@ -94,7 +94,7 @@ class Dense(Layer):
 
         def run(first: int, last: int) -> None:
             if not self._levels:
-                dense_forward(sums, W[None], x[:, None], edges, first, last)
+                dense_forward(sums, W, x[:, None], edges, first, last)
                 return
             for i, codes in enumerate(x):
                 rows = np.zeros((last - first, LANES, self.units), W.dtype)
@@ -112,6 +112,6 @@ class Dense(Layer):
             rows = np.ascontiguousarray(dz.transpose(0, 2, 1))
             return None, {"W": RowGradient(x, rows, self._levels), "b": db}
         dx = empty(x.shape, W.dtype)
-        args = dz[:, None], W[None], dx[:, None]
+        args = dz[:, None], W, dx[:, None]
         for_spans(lambda a, b: dense_backward(*args, a, b), x.shape[1], x.size * self.units)
         return dx, {"W": OuterGradient(x, dz), "b": db}

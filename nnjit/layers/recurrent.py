@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 
@@ -22,16 +22,6 @@ from .spec import Codes, Signal, Spec, Vector
 Arrays = dict[str, Array]
 
 
-class Company(Protocol):
-    """Runs a layer together with those of other models, see `nnjit.replicas`."""
-
-    def forward(self, layer: "Recurrent", x: Array, training: bool) -> tuple[Array, Any]:
-        """Return what `Recurrent.forward` returns."""
-
-    def backward(self, layer: "Recurrent", dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
-        """Return what `Recurrent.backward` returns."""
-
-
 @final
 @dataclass(frozen=True)
 class Walk:
@@ -41,12 +31,6 @@ class Walk:
     kept: Arrays
     starts: Arrays
     pieces: tuple[tuple[int, int], ...]
-
-    def part(self, tiles: slice) -> "Walk":
-        """Return the same of some tiles."""
-        kept = {k: v[tiles] for k, v in self.kept.items()}
-        starts = {k: v[:, tiles] for k, v in self.starts.items()}
-        return Walk(self.x[tiles], kept, starts, self.pieces)
 
 
 class Recurrent(Layer):
@@ -61,7 +45,6 @@ class Recurrent(Layer):
 
     cell: Cell
     bptt: Bptt = Bptt()
-    company: "Company | None" = None  # layers of other models, with which it walks through time
 
     def __init__(
         self,
@@ -108,26 +91,6 @@ class Recurrent(Layer):
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
-        if self.company is not None:
-            return self.company.forward(self, x, training)
-        return self.forward_with({k: v[None] for k, v in self.params.items()}, x, training)
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
-        """Return the gradients of the inputs and of U, V, b."""
-        if self.company is not None:
-            return self.company.backward(self, dy, cache)
-        dx, sums = self.backward_with({k: v[None] for k, v in self.params.items()}, dy, cache)
-        return dx, self.total(sums)
-
-    def total(self, sums: Arrays) -> Gradients:
-        """Return the gradients from those of single tiles."""
-        grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
-        if self.codes:
-            grads["b"] = grads["U"].sum(axis=0)
-        return grads
-
-    def forward_with(self, params: Arrays, x: Array, training: bool) -> tuple[Array, Walk]:
-        """Return the outputs and the cache for parameters with an axis before: one, or tiles."""
         tiles, T = x.shape[:2]
         plan = self._plan(tiles, T)
         pieces = plan.pieces
@@ -142,7 +105,7 @@ class Recurrent(Layer):
                 piece = self._cut(work, begin, end) if keep else self._cut(work, 0, end - begin)
                 for name, states in starts.items():
                     states[p, group, units] = piece[name][:, 0, units]
-                self._run_forward(params, x[group, begin:end], piece, group, share)
+                self._run_forward(x[group, begin:end], piece, share)
                 if keep:
                     continue
                 if self.return_sequences:
@@ -155,8 +118,9 @@ class Recurrent(Layer):
         self._run(run, plan, kept)
         return y, Walk(x, kept, starts, pieces)
 
-    def backward_with(self, params: Arrays, dy: Array, walk: Walk) -> tuple[Array | None, Arrays]:
-        """Return the gradients of the inputs, and of each parameter for each tile."""
+    def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
+        """Return the gradients of the inputs and of U, V, b."""
+        walk: Walk = cache
         x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
         tiles, T = x.shape[:2]
         if not self.return_sequences:
@@ -164,7 +128,7 @@ class Recurrent(Layer):
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
         dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
-        sums = {k: np.zeros((tiles, *v.shape[1:]), v.dtype) for k, v in params.items()}
+        sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in self.params.items()}
         shape = (tiles, 1, self.hidden_size, LANES)
         carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
 
@@ -179,20 +143,26 @@ class Recurrent(Layer):
                     join(share)  # the others may still read the piece before
                     for name, states in starts.items():
                         piece[name][:, 0, units] = states[p, group, units]
-                    self._run_forward(params, x[group, begin:end], piece, group, share)
+                    self._run_forward(x[group, begin:end], piece, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0:
                     for state in carry:
                         state[:, :, units] = 0
                 dh = dy[group, max(begin - first, 0) : max(end - first, 0)]
-                arrays, weights = self._cell_arrays(piece), self._weights(params, group)
+                arrays, weights = self._cell_arrays(piece), self._weights()
                 self.cell.backward(piece["a"], *weights, *arrays, dh, *carry, share)
                 da, here = piece["a"], slice(begin, end)
                 self.cell.gradients(da, *arrays, *[mine[k] for k in self.cell.weights], share)
-                U = own(params["U"], group)
-                self._collect(da, x[group, here], U, mine, dx[group, here], share)
+                self._collect(da, x[group, here], mine, dx[group, here], share)
 
         self._run(run, self._plan(tiles, T), kept)
-        return dx if wanted else None, sums
+        return dx if wanted else None, self._total(sums)
+
+    def _total(self, sums: Arrays) -> Gradients:
+        """Return the gradients from those of single tiles, added in order."""
+        grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
+        if self.codes:
+            grads["b"] = grads["U"].sum(axis=0)
+        return grads
 
     def _run(self, run: Callable[[slice, Arrays, Share], None], plan: Plan, kept: Arrays) -> None:
         """Call ``run`` for every group, or for every member of a team."""
@@ -214,25 +184,15 @@ class Recurrent(Layer):
 
         together(member, shares(self.hidden_size, plan.team), leave)
 
-    def _run_forward(
-        self,
-        params: Arrays,
-        x: Array,
-        piece: Arrays,
-        group: slice,
-        share: Share,
-    ) -> None:
+    def _run_forward(self, x: Array, piece: Arrays, share: Share) -> None:
         project = inputs.project_codes if self.codes else inputs.project_signal
-        a, U, b = piece["a"], own(params["U"], group), own(params["b"], group)
+        a, U, b = piece["a"], self.params["U"], self.params["b"]
         for rows in own_rows(share, self.hidden_size, self.cell.gates):
-            project(a[:, :, rows], x, U[:, :, rows], b[:, rows])
+            project(a[:, :, rows], x, U[:, rows], b[rows])
         join(share)
-        weights = self._weights(params, group)
-        self.cell.forward(a, *weights, *self._cell_arrays(piece), share)
+        self.cell.forward(a, *self._weights(), *self._cell_arrays(piece), share)
 
-    def _collect(
-        self, da: Array, x: Array, U: Array, grads: Arrays, dx: Array, share: Share
-    ) -> None:
+    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: Share) -> None:
         """Add what a piece that went backwards gives to the gradients of U and b, and write dx."""
         for rows in own_rows(share, self.hidden_size, self.cell.gates):
             dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
@@ -242,10 +202,10 @@ class Recurrent(Layer):
                 inputs.project_signal_gradients(da, x, dU, db, rows.start)
         if dx.shape[2]:
             steps = part(da.shape[1], share)
-            inputs.project_signal_backward(da[:, steps], U, dx[:, steps])
+            inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
 
-    def _weights(self, params: Arrays, group: slice) -> list[Array]:
-        return [own(params[name], group) for name in self.cell.weights]
+    def _weights(self) -> list[Array]:
+        return [self.params[name] for name in self.cell.weights]
 
     def _cell_arrays(self, piece: Arrays) -> list[Array]:
         return [piece[name] for name in (*self.cell.states, *self.cell.scratch)]
@@ -283,8 +243,3 @@ class Recurrent(Layer):
     def _plan(self, tiles: int, T: int) -> Plan:
         bptt = self.bptt
         return plan(self._size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
-
-
-def own(params: Array, group: slice) -> Array:
-    """Return the parameters of a group: those of its tiles, or the one set that all tiles share."""
-    return params if len(params) == 1 else params[group]

@@ -108,6 +108,7 @@ CONFIGURATION = [
     (["trainer.epochs=[1"], "trainer.epochs='[1' has the wrong type"),
     (["model=5"], "write GROUP=CHOICE"),
     (["optimizer.learning_rate=1e38"], "the loss became"),
+    (["trainer.replicas=4"], "does not exist any more: use -m trainer.seed=1,2,3,4"),
 ]
 MORE = [
     (["epochs=3"], "epochs does not exist: choose from"),
