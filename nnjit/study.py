@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from .callbacks import Callback, Progress
 from .errors import ConfigError
 from .tracking import alone, without_passwords
+from .tracking.sqlite import sqlite_file, sqlite_uri
 
 _WAIT = 60  # seconds for other processes to let go of an SQLite file
 
@@ -30,16 +31,15 @@ class Place:
     @classmethod
     def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "Place":
         """Return the place that a configuration names; ``sweeper`` is its ``hydra.sweeper``."""
-        root = Path(OmegaConf.select(cfg, "tracking.root") or "runs").resolve()
-        storage = sweeper.storage or f"sqlite:///{root / 'optuna.db'}"
+        root = Path(OmegaConf.select(cfg, "tracking.root") or "runs").expanduser().resolve()
+        storage = sweeper.storage or sqlite_uri(root / "optuna.db")
         n_unpruned = int(sweeper.n_unpruned_trials) if sweeper.prune else None
         return cls(str(sweeper.study), str(storage), n_unpruned, int(sweeper.n_warmup_epochs))
 
     @property
     def file(self) -> Path | None:
         """The file of the studies, None where a server keeps them."""
-        sqlite = self.storage.startswith("sqlite:///")
-        return Path(self.storage.removeprefix("sqlite:///")) if sqlite else None
+        return sqlite_file(self.storage)
 
     def open(self, **options: Any) -> Any:
         """Return the study; ``options`` of ``optuna.load_study``, or direction= to make it.

@@ -15,6 +15,7 @@ from nnjit.cli import signals_wait
 from nnjit.environment import environment
 from nnjit.errors import TrackingError
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
+from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
 from nnjit.tracking.store import _store_problem
 from nnjit.tracking.summary import flatten, metric_key, summarise
 
@@ -60,6 +61,32 @@ def test_metric_key(name, expected):
 def test_store_uri_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert store_uri(Path("runs")) == f"sqlite:///{tmp_path.resolve()}/runs/mlflow.db"
+
+
+NAMES = ["what?", "x%20y", "50%", "%3F", "a#b", "a&b=c", "é 音", ";", "[x]", "it's", "@a:b", "a+b"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "long" * 50])
+def test_an_address_leads_to_the_file_and_to_no_other(name, tmp_path):
+    import sqlalchemy
+    from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
+
+    path = tmp_path / name / "x.db"
+    path.parent.mkdir()
+    uri = sqlite_uri(path)
+    assert sqlite_file(uri) == path
+    engine = create_sqlalchemy_engine_with_retry(uri)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE t (a INTEGER)"))
+    engine.dispose()
+    assert [p.relative_to(tmp_path) for p in tmp_path.rglob("*.db")] == [Path(name, "x.db")]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_what_is_no_file_has_none():
+    for uri in ("http://host", "postgresql://host/x", "sqlite:///:memory:", "sqlite:///file:x"):
+        assert sqlite_file(uri) is None
+    assert sqlite_file("sqlite:///a.db?timeout=3") == Path("a.db")
 
 
 def test_environment_tells_what_a_result_depends_on():

@@ -63,7 +63,7 @@ def _usable(folder: Path, shared: bool = False) -> Path | None:
 
 
 @final
-class _Entries(caching.IndexDataCacheFile):  # type: ignore[misc]
+class _Entries(caching.IndexDataCacheFile):
     """Numba's files of one kernel, where a damaged one only means: compile again."""
 
     def _load_index(self) -> Any:
@@ -91,7 +91,7 @@ class _Entries(caching.IndexDataCacheFile):  # type: ignore[misc]
 
 
 @final
-class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
+class _KernelCache(caching.FunctionCache):
     """Numba's cache, in our folder; where it cannot be written, nothing is kept."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:

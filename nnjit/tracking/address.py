@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SQLITE = "sqlite:///"
+from .sqlite import sqlite_file, sqlite_uri
+
 _PATIENCE = 5  # seconds, for the first word of a server or a database
 _LOCK = 0x6E6E6A6974  # any number, the same in all processes
 _PASSWORDS = (
@@ -41,10 +42,9 @@ def opening(uri: str) -> Iterator[None]:
     an address.
     """
     with _few_retries() if is_server(uri) else alone(uri):
-        if uri.startswith(SQLITE):
-            path = Path(uri.removeprefix(SQLITE))
-            if not path.exists():
-                _make(path)
+        path = sqlite_file(uri)
+        if path is not None and not path.exists():
+            _make(path)
         yield
 
 
@@ -54,10 +54,10 @@ def alone(uri: str) -> Iterator[None]:
 
     Two that do so at once break a new database for good, or fail.
     """
-    if uri.startswith(SQLITE):
+    path = sqlite_file(uri)
+    if path is not None:
         from filelock import FileLock
 
-        path = Path(uri.removeprefix(SQLITE))
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
             yield
@@ -70,17 +70,13 @@ def alone(uri: str) -> Iterator[None]:
 
 def _make(path: Path) -> None:
     """Make a store under another name first: a process killed meanwhile leaves none half made."""
-    import sqlalchemy
-    from mlflow.store.db.utils import _initialize_tables
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = path.with_name(f".{path.name}.unfinished")
     for leftover in path.parent.glob(f"{unfinished.name}*"):
         leftover.unlink()
-    engine = sqlalchemy.create_engine(f"{SQLITE}{unfinished}")
-    try:
-        _initialize_tables(engine)
-    finally:
-        engine.dispose()
+    # MLflow's default experiment would lie in the current folder, whose name it writes into SQL.
+    SqlAlchemyStore(sqlite_uri(unfinished), (path.parent / "artifacts").as_uri())._dispose_engine()
     unfinished.rename(path)
 
 

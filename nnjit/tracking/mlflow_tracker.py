@@ -57,7 +57,7 @@ class MlflowTracker(Tracker):
         experiment: str = "nnjit",
         artifacts: str | None = None,
     ) -> None:
-        self.root, self.experiment = Path(root).resolve(), experiment
+        self.root, self.experiment = Path(root).expanduser().resolve(), experiment
         self.uri = uri or store_uri(self.root)
         self.artifacts = artifacts
         self.run_id = ""
@@ -192,7 +192,7 @@ class MlflowTracker(Tracker):
         if is_server(self.uri):
             return None
         place = self.artifacts or str(self.root / "artifacts")
-        return place if "://" in place else Path(place).resolve().as_uri()
+        return place if "://" in place else Path(place).expanduser().resolve().as_uri()
 
     def _flush(self) -> None:
         with signals_wait():

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrackingError
-from .address import SQLITE, opening, without_passwords
+from .address import opening, without_passwords
+from .sqlite import sqlite_file, sqlite_uri
 
 
 def store_uri(root: Path) -> str:
     """Return the address of the SQLite store in a folder, absolute."""
-    return f"{SQLITE}{root.resolve() / 'mlflow.db'}"
+    return sqlite_uri(root.expanduser().resolve() / "mlflow.db")
 
 
 def open_store(uri: str) -> tuple[Any, Any]:
@@ -73,8 +74,8 @@ def open_existing(uri: str, remedy: str = "root=FOLDER") -> tuple[Any, Any]:
     TrackingError
         Where there is no store, or it cannot be opened.
     """
-    path = Path(uri.removeprefix(SQLITE))
-    if uri.startswith(SQLITE) and not path.exists():
+    path = sqlite_file(uri)
+    if path is not None and not path.exists():
         raise TrackingError(
             f"there is no store at {path}: call this in the folder where you trained, "
             f"or add {remedy}"
