@@ -1,12 +1,8 @@
 """Where things are: folders of any name, moved, read-only, named with ~, or changed by a job."""
 
-import os
-import shutil
-import sqlite3
-import sys
 
 import pytest
-from commands import PREDICT, RUN, SMALL, python, refused, runs, succeeded
+from commands import PREDICT, RUN, SMALL, python, runs, succeeded
 
 COMPARE, UI = ("-m", "nnjit.compare"), ("-m", "nnjit.ui")
 SHORT = (*SMALL, "trainer.epochs=1", "dataset.cache_dir=null")
