@@ -1,6 +1,5 @@
 """Where things are: folders of any name, moved, read-only, named with ~, or changed by a job."""
 
-
 import pytest
 from commands import PREDICT, RUN, SMALL, python, runs, succeeded
 
