@@ -141,8 +141,14 @@ def key_values(
 def store_options(options: Mapping[str, str]) -> str:
     """Return the address of the store that ``root=`` and ``uri=`` name."""
     from .tracking import store_uri
+    from .tracking.address import warn_of_other_store
 
-    return options.get("uri") or store_uri(Path(options.get("root", "runs")))
+    if options.get("uri"):
+        return options["uri"]
+    uri = store_uri(Path(options.get("root", "runs")))
+    if "root" not in options:
+        warn_of_other_store(uri)
+    return uri
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from .cli import key_values, one_line_errors, store_options
+from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError
 from .text import say
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(arguments) & {"-h", "--help"}:
         print(USAGE, end="")
         return
-    with one_line_errors():
+    with one_line_errors(), one_line_warnings():
         options = parse(arguments)
         from .tracking import open_existing
 

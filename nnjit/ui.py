@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from .cli import key_values, one_line_errors, store_options
+from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError, TrackingError
 
 USAGE = """\
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(arguments) & {"-h", "--help"}:
         print(USAGE, end="")
         return
-    with one_line_errors():
+    with one_line_errors(), one_line_warnings():
         options = dict(key_values(arguments, _KEYS))
         uri = store_options(options)
         if uri.startswith(("http://", "https://")):

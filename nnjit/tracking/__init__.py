@@ -3,6 +3,7 @@
 from . import query, views
 from .address import alone, without_passwords
 from .base import NoTracker, RunInfo, Tracker
+from .moved import readable
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport
 from .store import fetch_model, find_run, open_existing, open_store, store_uri
@@ -24,6 +25,7 @@ __all__ = [
     "open_existing",
     "open_store",
     "query",
+    "readable",
     "store_uri",
     "views",
     "without_passwords",

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .moved import mend
 from .sqlite import sqlite_file, sqlite_uri
 
 _PATIENCE = 5  # seconds, for the first word of a server or a database
@@ -29,6 +31,18 @@ def without_passwords(value: Any) -> Any:
     return value
 
 
+def warn_of_other_store(uri: str) -> None:
+    """Say so where MLflow's own variable names another store: ours must not follow it unasked."""
+    other = os.environ.get("MLFLOW_TRACKING_URI")
+    if other and other != uri:
+        warnings.warn(
+            f"MLFLOW_TRACKING_URI={without_passwords(other)} is not followed: the store is "
+            f"{without_passwords(uri)}, and another one where uri= (of nnjit.run: tracking.uri=) "
+            "names it",
+            stacklevel=2,
+        )
+
+
 def is_server(uri: str) -> bool:
     """Tell whether the address is that of a tracking server, which keeps the artifacts too."""
     return uri.startswith(("http://", "https://"))
@@ -43,8 +57,10 @@ def opening(uri: str) -> Iterator[None]:
     """
     with _few_retries() if is_server(uri) else alone(uri):
         path = sqlite_file(uri)
-        if path is not None and not path.exists():
-            _make(path)
+        if path is not None and path.exists():
+            mend(path.absolute())
+        elif path is not None:
+            _make(path.absolute())
         yield
 
 

@@ -20,7 +20,7 @@ from ..environment import environment
 from ..errors import TrackingError
 from ..history import Epoch, History
 from ..persistence import weights_digest
-from .address import is_server, without_passwords
+from .address import is_server, warn_of_other_store, without_passwords
 from .base import RunInfo, Tracker
 from .parent import VARIABLE, MlflowParent
 from .store import open_store, store_uri
@@ -59,6 +59,7 @@ class MlflowTracker(Tracker):
     ) -> None:
         self.root, self.experiment = Path(root).expanduser().resolve(), experiment
         self.uri = uri or store_uri(self.root)
+        self._here = Path("runs").resolve()  # where commands look that are given no root
         self.artifacts = artifacts
         self.run_id = ""
         self._logged: dict[str, int] = {}  # the last step of each metric in the store
@@ -67,6 +68,7 @@ class MlflowTracker(Tracker):
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Create the run, or open it again, with its parameters, data set and configuration."""
+        self.check_address()
         mlflow, self._client = open_store(self.uri)
         self._info = info
         run = self._reopen(info.run_id) if info.run_id else self._create(info)
@@ -80,6 +82,11 @@ class MlflowTracker(Tracker):
         self._client.log_dict(self.run_id, info.config, "config.yaml")
         self._client.log_text(self.run_id, data.describe(), "dataset.txt")
         self._log_dataset(data)
+
+    def check_address(self) -> None:
+        """Warn where MLflow's variable names a store and the configuration none."""
+        if self.uri == store_uri(self._here) and VARIABLE not in os.environ:
+            warn_of_other_store(self.uri)
 
     def _create(self, info: RunInfo) -> Any:
         tags = {**environment(), **info.tags, "mlflow.note.content": info.description}
@@ -266,8 +273,7 @@ class MlflowTracker(Tracker):
         """Return the options that lead another command to this store."""
         if self.uri != store_uri(self.root):
             return f" {prefix}uri={shlex.quote(without_passwords(self.uri))}"
-        here = self.root == Path("runs").resolve()
-        return "" if here else f" {prefix}root={shlex.quote(str(self.root))}"
+        return "" if self.root == self._here else f" {prefix}root={shlex.quote(str(self.root))}"
 
     def _directions(self) -> list[str]:
         judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{self._place()}"

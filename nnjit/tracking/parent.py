@@ -85,6 +85,7 @@ class MlflowParent(Parent):
 
     def start(self, info: SweepInfo, tags: dict[str, str]) -> None:
         """Create the store, the experiment and the run, before any job could."""
+        self._tracker.check_address()
         _, self._client = open_store(self._tracker.uri)
         self._experiment = self._tracker.experiment_id(self._client)
         tags |= {

@@ -1,11 +1,14 @@
 """Opening an MLflow store, and finding runs in it."""
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+from ..environment import have_home
 from ..errors import TrackingError
 from .address import opening, without_passwords
+from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri
 
 
@@ -26,6 +29,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.pop("MLFLOW_RUN_ID", None)
+    have_home()
     import logging
 
     import mlflow
@@ -35,13 +39,22 @@ def open_store(uri: str) -> tuple[Any, Any]:
     for name in ("mlflow.store", "sqlalchemy.pool"):  # their errors are raised as well
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        mlflow.set_tracking_uri(uri)
+        _set_tracking_uri(mlflow, uri)
         with opening(uri):
             client = mlflow.MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(_store_problem(uri, error)) from None
     return mlflow, client
+
+
+def _set_tracking_uri(mlflow: Any, uri: str) -> None:
+    """Set MLflow's store in this process, and leave the environment to the user."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _store_problem(uri: str, error: Exception) -> str:
@@ -80,7 +93,10 @@ def open_existing(uri: str, remedy: str = "root=FOLDER") -> tuple[Any, Any]:
             f"there is no store at {path}: call this in the folder where you trained, "
             f"or add {remedy}"
         )
-    return open_store(uri)
+    try:
+        return open_store(readable(uri))
+    except (OSError, sqlite3.Error) as error:
+        raise TrackingError(f"cannot read the store {path} ({error}): ask its owner") from None
 
 
 def find_run(client: Any, run: str, kind: str = "run") -> Any:
