@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError
+from .places import given_path
 from .text import say
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parse(arguments)
         from .tracking import open_existing
 
+        check_view(options)
         _, client = open_existing(options.uri)
         runs = select(client, options)
         _write(runs, options)
@@ -112,6 +114,16 @@ def parse(arguments: Sequence[str]) -> Options:
         given = f"out={text['out']}" if "out" in text else f"format={text['format']}"
         raise ConfigError(f"{given} is of no known form: choose from {', '.join(_FORMATS)}")
     return options
+
+
+def check_view(options: Options) -> None:
+    """Raise a ConfigError where a view is asked for and the store cannot be written."""
+    from .tracking import readable
+
+    if "view" in options.text and readable(options.uri) != options.uri:
+        raise ConfigError(
+            f"view={options.text['view']} cannot be kept: there is no leave to write to the store"
+        )
 
 
 def select(client: Any, options: Options) -> list["RecordedRun"]:
@@ -198,7 +210,7 @@ def _write(runs: Sequence["RecordedRun"], options: Options) -> None:
     if "out" not in options.text:
         _FORMAT[options.format](rows, sys.stdout)
         return
-    path = Path(options.text["out"])
+    path = given_path(options.text["out"])
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             _FORMAT[options.format](rows, file)

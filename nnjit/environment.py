@@ -23,18 +23,6 @@ def environment() -> dict[str, str]:
     return tags
 
 
-def have_home() -> None:
-    """Give a process without a home, whose user the system does not know, one that is nowhere.
-
-    MLflow asks for it while it is imported.
-    """
-    try:
-        Path.home()
-    except RuntimeError:
-        variable = "USERPROFILE" if os.name == "nt" else "HOME"
-        os.environ[variable] = str(Path(os.sep, "nonexistent").absolute())
-
-
 def _cpu() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError, DataError, SkippedFileWarning
+from .places import given_path
 from .text import say
 
 USAGE = """\
@@ -60,7 +61,7 @@ def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
     from .classifier import Classifier
 
     if "model" in options:
-        return options["model"], Classifier.load(options["model"])
+        return options["model"], Classifier.load(given_path(options["model"]))
     from .tracking import fetch_model
 
     run_id, path = fetch_model(options.get("run", "latest"), store_options(options))
@@ -72,7 +73,7 @@ def _recordings(audio: Sequence[str]) -> list[Path]:
 
     found: list[Path] = []
     for name in audio:
-        path = Path(name)
+        path = given_path(name)
         if not path.exists():
             raise DataError(f"audio={name} does not exist")
         inside = [r.source for r in find_recordings(path, 0, path)] if path.is_dir() else [path]

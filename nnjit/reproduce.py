@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +12,7 @@ from . import composition, terminal
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .environment import environment
 from .errors import ConfigError, DataError, TrackingError
+from .places import given_path
 
 if TYPE_CHECKING:
     from .datasets import DataSplits
@@ -129,7 +129,7 @@ def _place(key: str, value: str) -> Any:
             raise ConfigError(f"{key}={value} must be a whole number, or null")
         return int(value)
     # What is given here is relative to this folder, not to that of the recorded run.
-    return str(Path(value).expanduser().absolute()) if key in _FOLDERS else value
+    return str(given_path(value).absolute()) if key in _FOLDERS else value
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def _record(
     """Open a record of the new run in the same store."""
     from .tracking import MlflowTracker, RunInfo
 
-    root = Path(options.get("root", "runs"))
+    root = given_path(options.get("root", "runs"))
     tracker = MlflowTracker(str(root), options.get("uri"), cfg.tracking.get("experiment", "nnjit"))
     kept = {f"nnjit.{key}": run.tags.get(f"nnjit.{key}") for key in _KEPT}
     tags = {key: value for key, value in kept.items() if value is not None}

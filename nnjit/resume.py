@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .errors import CheckpointError, ConfigError
+from .places import given_path
 from .records import Outcome
 from .run import train
 from .terminal import ProgressDisplay, console
@@ -56,8 +57,9 @@ def _find(options: dict[str, str]) -> tuple[str, Path]:
     wanted = options["resume"]
     if not wanted:
         raise ConfigError("resume= names no run: use latest, the id of a run, or a folder")
-    if Path(wanted).exists():
-        path = Path(wanted) / FILE_NAME if Path(wanted).is_dir() else Path(wanted)
+    path = given_path(wanted)
+    if path.exists():
+        path = path / FILE_NAME if path.is_dir() else path
         if not path.exists():
             raise CheckpointError(f"resume={wanted} has no {FILE_NAME}: nothing to resume there")
         return "", path.resolve()

@@ -81,16 +81,17 @@ def train(
 ) -> Outcome:
     """Train one model as configured; ``info`` and ``state`` are those of a run that goes on."""
     out = display.out
-    trainer = composition.build(cfg, "trainer", cfg.trusted)
-    tracker = composition.build(cfg, "tracking", cfg.trusted)
-    data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
-    cfg.n_classes = len(data.classes)
-    model = composition.build(cfg, "model", cfg.trusted)
-    task = trainer.prepare(model, data)
     resumed = info is not None
-    trial = None if resumed else search.trial_of(HydraConfig.get(), cfg)
-    info = info or _describe(cfg, model, data, trial)
-    _check_same(info, data)
+    with _where_it_began():
+        trainer = composition.build(cfg, "trainer", cfg.trusted)
+        tracker = composition.build(cfg, "tracking", cfg.trusted)
+        data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
+        cfg.n_classes = len(data.classes)
+        model = composition.build(cfg, "model", cfg.trusted)
+        task = trainer.prepare(model, data)
+        trial = None if resumed else search.trial_of(HydraConfig.get(), cfg)
+        info = info or _describe(cfg, model, data, trial)
+        _check_same(info, data)
     checkpoints = _checkpoints(cfg, info, resumed)
     out.print(data.describe(), model.summary(), sep="\n\n", end="\n\n")
 
@@ -121,6 +122,12 @@ def train(
     for line in lines:
         out.print(line, soft_wrap=True)
     return Outcome(history.monitor, summarise(history, data))
+
+
+def _where_it_began() -> contextlib.AbstractContextManager[None]:
+    """Go to the folder of the command, whose places are relative to it; a job may have its own."""
+    began = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else os.getcwd()
+    return contextlib.chdir(began)
 
 
 def _checkpoints(cfg: DictConfig, info: Any, resumed: bool) -> list[Checkpoint]:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .callbacks import Callback, Progress
 from .errors import ConfigError
+from .places import given_path
 from .tracking import alone, without_passwords
 from .tracking.sqlite import sqlite_file, sqlite_uri
 
@@ -31,7 +32,7 @@ class Place:
     @classmethod
     def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "Place":
         """Return the place that a configuration names; ``sweeper`` is its ``hydra.sweeper``."""
-        root = Path(OmegaConf.select(cfg, "tracking.root") or "runs").expanduser().resolve()
+        root = given_path(OmegaConf.select(cfg, "tracking.root") or "runs").resolve()
         storage = sweeper.storage or sqlite_uri(root / "optuna.db")
         n_unpruned = int(sweeper.n_unpruned_trials) if sweeper.prune else None
         return cls(str(sweeper.study), str(storage), n_unpruned, int(sweeper.n_warmup_epochs))

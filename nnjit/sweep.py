@@ -24,6 +24,7 @@ from . import composition, search, terminal, variants
 from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
+from .places import given_path
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
 from .text import markdown_block
 from .tracking import Parent, SweepInfo, SweepReport, without_passwords
@@ -265,10 +266,12 @@ def resumed(arguments: list[str]) -> list[str]:
                 "or uri, which tell where it is, can be given"
             )
     run = given[-1].partition("=")[2]
-    folder = Path(run).resolve() if Path(run).is_dir() else _stored(run, more)
+    folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
     plan, _resumed = Plan.read(folder), folder
     root = "tracking.root="
-    more = [root + str(Path(a[len(root) :]).resolve()) if a.startswith(root) else a for a in more]
+    more = [
+        root + str(given_path(a[len(root) :]).resolve()) if a.startswith(root) else a for a in more
+    ]
     os.chdir(plan.cwd)  # its paths may be relative
     return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
 

@@ -90,7 +90,7 @@ def _serve(uri: str, host: str, port: int, options: Mapping[str, str]) -> None:
     """Print the pages when the server answers, and stay until it ends."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-    _check_store(uri)
+    uri = _check_store(uri)
     with _server(uri, host, port) as (server, output):
         _wait(server, output, address)
         _print_pages(uri, address, options)
@@ -99,10 +99,14 @@ def _serve(uri: str, host: str, port: int, options: Mapping[str, str]) -> None:
         raise TrackingError(f"the server has ended: {_last_line(output)}")
 
 
-def _check_store(uri: str) -> None:
-    from .tracking import open_existing
+def _check_store(uri: str) -> str:
+    """Return the address to open: of a copy, where there is no leave to write."""
+    from .tracking import open_existing, readable
 
     open_existing(uri)
+    if readable(uri) != uri:
+        print("the store cannot be written: the pages show what it holds now")
+    return readable(uri)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import DataError
+from ..places import given_path
 from .base import Dataset, Recording, find_recordings
 from .download import extract, fetch
 from .encode import check_positive
@@ -47,7 +48,7 @@ class AuthorMusic(Dataset):
     ) -> None:
         super().__init__(**options)
         check_positive("dataset.max_gb", max_gb)
-        self.root = Path(root).expanduser()
+        self.root = given_path(root)
         self.url = url
         self.max_bytes = int(max_gb * 1e9)
 

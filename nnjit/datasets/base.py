@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
+from ..places import given_path
 from .audio import Prepared, encode_signal
 from .cache import cached_clips
 from .clips import Clips, DataSplits
@@ -97,7 +98,7 @@ class Dataset(ABC):
         self.split, self.sizes, self.stratify = split, tuple(sizes), stratify
         self.folds, self.fold = folds, fold
         self.positive = positive
-        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.cache_dir = None if cache_dir is None else given_path(cache_dir)
 
     @property
     @abstractmethod

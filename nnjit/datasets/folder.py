@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import ConfigError, DataError
+from ..places import given_path
 from .base import Dataset, Recording, find_recordings
 
 
@@ -41,7 +42,7 @@ class Folder(Dataset):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.root = Path(root).expanduser()
+        self.root = given_path(root)
         if not self.root.is_dir():
             raise DataError(f"dataset.root={root} is no folder: name one that exists")
         if (true is None) != (false is None) or (true is not None and true == false):
@@ -52,7 +53,7 @@ class Folder(Dataset):
             below = sorted(self.root.iterdir())
             self.class_folders = [p for p in below if p.is_dir() and p.name[0] != "."]
         else:
-            self.class_folders = [self.root / Path(f).expanduser() for f in (false, true)]
+            self.class_folders = [self.root / given_path(f) for f in (false, true)]
         real = [folder.resolve() for folder in self.class_folders]
         for i, folder in enumerate(real):
             if any(folder.is_relative_to(other) for other in real[:i] + real[i + 1 :]):

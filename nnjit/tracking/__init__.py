@@ -3,8 +3,8 @@
 from . import query, views
 from .address import alone, without_passwords
 from .base import NoTracker, RunInfo, Tracker
-from .moved import readable
 from .mlflow_tracker import MlflowTracker
+from .moved import readable
 from .parent import NoParent, Parent, SweepInfo, SweepReport
 from .store import fetch_model, find_run, open_existing, open_store, store_uri
 from .unfinished import find_unfinished

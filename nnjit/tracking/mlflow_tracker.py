@@ -20,6 +20,7 @@ from ..environment import environment
 from ..errors import TrackingError
 from ..history import Epoch, History
 from ..persistence import weights_digest
+from ..places import given_path
 from .address import is_server, warn_of_other_store, without_passwords
 from .base import RunInfo, Tracker
 from .parent import VARIABLE, MlflowParent
@@ -57,7 +58,7 @@ class MlflowTracker(Tracker):
         experiment: str = "nnjit",
         artifacts: str | None = None,
     ) -> None:
-        self.root, self.experiment = Path(root).expanduser().resolve(), experiment
+        self.root, self.experiment = given_path(root).resolve(), experiment
         self.uri = uri or store_uri(self.root)
         self._here = Path("runs").resolve()  # where commands look that are given no root
         self.artifacts = artifacts
@@ -199,7 +200,7 @@ class MlflowTracker(Tracker):
         if is_server(self.uri):
             return None
         place = self.artifacts or str(self.root / "artifacts")
-        return place if "://" in place else Path(place).expanduser().resolve().as_uri()
+        return place if "://" in place else given_path(place).resolve().as_uri()
 
     def _flush(self) -> None:
         with signals_wait():

@@ -29,7 +29,7 @@ _TAGS = ("nnjit.checkpoint", "nnjit.folder", "nnjit.started_in")
 
 
 def readable(uri: str) -> str:
-    """Return the address of a store that can be opened: of a copy, where there is no leave to write.
+    """Return the address of a store that can be opened: of a copy, where it is not ours to write.
 
     MLflow writes to a store that it opens, and SQLite to the folder.
     """
@@ -60,7 +60,9 @@ def mend(path: Path) -> None:
     runs lie beside the database.
     """
     for old in _mend(path, path.parent.resolve()):
-        warnings.warn(f"the store in {old} is now in {path.parent}: its addresses follow", stacklevel=2)
+        warnings.warn(
+            f"the store in {old} is now in {path.parent}: its addresses follow", stacklevel=2
+        )
 
 
 def _mend(path: Path, root: Path) -> list[Path]:

@@ -5,8 +5,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ..environment import have_home
 from ..errors import TrackingError
+from ..places import given_path, have_home
 from .address import opening, without_passwords
 from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri
@@ -14,7 +14,7 @@ from .sqlite import sqlite_file, sqlite_uri
 
 def store_uri(root: Path) -> str:
     """Return the address of the SQLite store in a folder, absolute."""
-    return sqlite_uri(root.expanduser().resolve() / "mlflow.db")
+    return sqlite_uri(given_path(root).resolve() / "mlflow.db")
 
 
 def open_store(uri: str) -> tuple[Any, Any]:

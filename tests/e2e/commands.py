@@ -70,15 +70,15 @@ def refused(done, code=1):
     return errors[0]
 
 
-def client(folder):
+def client(folder, root="runs"):
     """Return MLflow and a client of the store in a folder."""
     from nnjit.tracking import open_store, store_uri
 
-    return open_store(store_uri(Path(folder) / "runs"))
+    return open_store(store_uri(Path(folder) / root))
 
 
-def runs(folder):
+def runs(folder, root="runs"):
     """Return the runs in the store of a folder, newest first."""
-    _, found = client(folder)
+    _, found = client(folder, root)
     experiments = [e.experiment_id for e in found.search_experiments()]
     return list(found.search_runs(experiments))
