@@ -10,7 +10,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from .errors import ConfigError, short
+from .options import check_options
 
 Array = NDArray[Any]
 
@@ -174,11 +175,9 @@ def get(activation: "str | dict[str, Any] | Activation") -> Activation:
         return activation
     options = {"name": activation} if isinstance(activation, str) else dict(activation)
     name = options.pop("name", None)
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ConfigError(
-            f"activation '{name}' does not exist: choose from {', '.join(ACTIVATIONS)}"
+            f"activation '{short(name)}' does not exist: choose from {', '.join(ACTIVATIONS)}"
         )
-    try:
-        return ACTIVATIONS[name](**options)
-    except TypeError as error:
-        raise ConfigError(f"activation {name}: {error}") from None
+    check_options(f"activation {name}", ACTIVATIONS[name], options)
+    return ACTIVATIONS[name](**options)

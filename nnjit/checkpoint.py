@@ -1,8 +1,9 @@
 """Files from which an interrupted training run goes on, and ends with the same bits."""
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -10,8 +11,9 @@ from typing import Any, final
 import numpy as np
 
 from .callbacks import Callback, Position, Progress
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, short
 from .history import Epoch, Evaluation, History
+from .options import expect
 from .persistence import Format, Groups, pack, pack_groups, unpack, unpack_groups
 
 FILE_NAME = "checkpoint.pkl"  # in the folder of a run
@@ -70,13 +72,31 @@ class TrainingState:
             ("layers", _shapes(self.params), _shapes(model.params)),
         ):
             if mine != its:
-                raise CheckpointError(f"the checkpoint is of another run: {name} {mine}, not {its}")
+                raise CheckpointError(
+                    f"the checkpoint is of another run: {name} {short(mine)}, not {short(its)}"
+                )
         model.set_params({k: dict(group) for k, group in self.params.items()})
         optimizer.state = {k: dict(group) for k, group in self.memory.items()}
         optimizer.n_steps = self.n_steps
         progress.best = {k: dict(group) for k, group in self.best.items()}
         progress.history, progress.position, progress.stop = self.history, self.position, self.stop
         progress.epoch = len(self.history.epochs)
+
+    def check_sets(self, sizes: Mapping[str, int], values: Collection[str], n_classes: int) -> None:
+        """See that the history is of data with such sets, of so many clips, and such values.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is not.
+        """
+        for epoch in self.history.epochs:
+            shown = {name: (set(e.values), e.confusion.shape) for name, e in epoch.sets.items()}
+            if shown != dict.fromkeys(sizes, (set(values), (n_classes, n_classes))):
+                raise CheckpointError("the checkpoint is of a run with other sets or classes")
+            for name, e in epoch.sets.items():
+                if e.probabilities.size and len(e.probabilities) != sizes[name]:
+                    raise CheckpointError(f"the checkpoint is of other clips in the set {name}")
 
     def pack(self) -> dict[str, Any]:
         """Return plain values."""
@@ -87,19 +107,40 @@ class TrainingState:
 
     @classmethod
     def unpack(cls, packed: dict[str, Any]) -> "TrainingState":
-        """Return the state from `pack`; any exception where it is not sound."""
-        position = Position(**packed["position"])
+        """Return the state from `pack`; ConfigError or ValueError where it is not sound."""
+        groups = dict.fromkeys(_GROUPS, dict)
+        expect("the state", packed, position=dict, history=dict, **_PLAIN, **groups)
+        position = _unpack_position(packed["position"])
         history = _unpack_history(packed["history"])
-        if position.epoch != len(history.epochs):
-            raise ValueError(f"it has {len(history.epochs)} of {position.epoch} epochs")
-        if position.dropout is not None:
-            np.random.default_rng(0).bit_generator.state = position.dropout
+        if min(packed["seed"], packed["n_batches"] - 1, packed["n_steps"]) < 0:
+            raise ValueError("a number of it is below 0")
+        if position.epoch != len(history.epochs) or position.batch > packed["n_batches"]:
+            raise ValueError(
+                f"it stands at epoch {position.epoch}, batch {position.batch}, and has "
+                f"{len(history.epochs)} epochs of {packed['n_batches']} batches"
+            )
         rest: dict[str, Any] = {key: packed[key] for key in _PLAIN}
-        groups: dict[str, Any] = {key: unpack_groups(packed[key]) for key in _GROUPS}
-        return cls(position=position, history=history, **rest, **groups)
+        arrays: dict[str, Any] = {key: unpack_groups(packed[key]) for key in _GROUPS}
+        state = cls(position=position, history=history, **rest, **arrays)
+        state._check_arrays()
+        return state
+
+    def _check_arrays(self) -> None:
+        """See that what is kept beside the parameters has their shapes: kernels trust them."""
+        shapes = {
+            f"{k}.{n}": (w.dtype, w.shape) for k, g in self.params.items() for n, w in g.items()
+        }
+        best = {f"{k}.{n}": (w.dtype, w.shape) for k, g in self.best.items() for n, w in g.items()}
+        if best and best != shapes:
+            raise ValueError("its best parameters have other shapes than the last ones")
+        for key, group in self.memory.items():
+            if any((w.dtype, w.shape) != shapes.get(key) for w in group.values()):
+                raise ValueError(f"the memory of {short(key)} is of another shape")
+        if any(shape[0].kind != "f" for shape in shapes.values()):
+            raise ValueError("its parameters are no floats")
 
 
-_PLAIN = ("seed", "n_batches", "stop", "optimizer", "n_steps")
+_PLAIN = {"seed": int, "n_batches": int, "stop": bool, "optimizer": str, "n_steps": int}
 _GROUPS = ("params", "best", "memory")
 
 
@@ -173,10 +214,11 @@ class Checkpoint(Callback):
         """
         content = FORMAT.read(path)
         try:
+            expect("a checkpoint", content, state=dict | None, about=dict)
             state = content["state"]
-            return None if state is None else TrainingState.unpack(state), dict(content["about"])
+            return None if state is None else TrainingState.unpack(state), content["about"]
         except Exception as error:  # whatever the values lead to
-            raise CheckpointError(f"{path} is damaged or altered: {error!r}") from None
+            raise CheckpointError(f"{path} is damaged or altered: {short(error)}") from None
 
 
 @contextlib.contextmanager
@@ -249,21 +291,44 @@ def _pack_evaluations(evaluations: list[Evaluation]) -> dict[str, Any]:
     }
 
 
+def _unpack_position(packed: dict[str, Any]) -> Position:
+    expect("the position", packed, epoch=int, batch=int, dropout=dict | None, seconds=float)
+    position = Position(**packed)
+    if min(position.epoch, position.batch) < 0 or not 0 <= position.seconds < math.inf:
+        raise ValueError("a number of its position is below 0, or no number")
+    if position.dropout is not None:  # raises what it finds wrong
+        np.random.default_rng(0).bit_generator.state = position.dropout
+    return position
+
+
 def _unpack_history(packed: dict[str, Any]) -> History:
+    expect("the history", packed, monitor=str, seconds=dict, rates=dict, sets=dict)
     history = History(packed["monitor"])
-    rates = {k: unpack(column).tolist() for k, column in packed["rates"].items()}
-    sets = {name: _unpack_evaluations(columns) for name, columns in packed["sets"].items()}
-    for i, seconds in enumerate(unpack(packed["seconds"]).tolist()):
+    seconds = _values(packed["seconds"])
+    rates = {k: _values(column, len(seconds)) for k, column in packed["rates"].items()}
+    sets = {name: _unpack_evaluations(e, len(seconds)) for name, e in packed["sets"].items()}
+    for i, took in enumerate(seconds):
         rate = {k: column[i] for k, column in rates.items()}
-        history.add(Epoch(i, rate, {name: e[i] for name, e in sets.items()}, seconds))
+        history.add(Epoch(i, rate, {name: e[i] for name, e in sets.items()}, took))
     return history
 
 
-def _unpack_evaluations(packed: dict[str, Any]) -> list[Evaluation]:
+def _unpack_evaluations(packed: dict[str, Any], n: int) -> list[Evaluation]:
+    """Return the evaluations of a set in ``n`` epochs."""
+    expect("a set", packed, values=dict, undefined=dict, confusion=dict, probabilities=dict)
     confusions, empty = unpack(packed["confusion"]), np.empty(0, np.float32)
-    values = {k: unpack(column).tolist() for k, column in packed["values"].items()}
-    undefined = {k: unpack(column).tolist() for k, column in packed["undefined"].items()}
-    probabilities = {int(i): unpack(p) for i, p in packed["probabilities"].items()}
+    classes = confusions.shape[-1]
+    if confusions.shape != (n, classes, classes) or confusions.dtype != np.int64:
+        raise ValueError(f"its confusion matrices are {confusions.dtype} {confusions.shape}")
+    values = {k: _values(column, n) for k, column in packed["values"].items()}
+    undefined = {k: _values(column, n, "b") for k, column in packed["undefined"].items()}
+    probabilities = {}
+    for i, p in packed["probabilities"].items():
+        if not i.isdecimal() or not int(i) < n:
+            raise ValueError(f"it has probabilities of epoch {short(i)} of {n}")
+        probabilities[int(i)] = unpack(p)
+        if probabilities[int(i)].ndim != 2 or probabilities[int(i)].dtype.kind != "f":
+            raise ValueError("its probabilities are no table")
     return [
         Evaluation(
             {k: column[i] for k, column in values.items()},
@@ -273,6 +338,14 @@ def _unpack_evaluations(packed: dict[str, Any]) -> list[Evaluation]:
         )
         for i, confusion in enumerate(confusions)
     ]
+
+
+def _values(packed: dict[str, Any], n: int | None = None, kind: str = "f") -> list[Any]:
+    """Return a column: a value for each epoch."""
+    column = unpack(packed)
+    if column.shape != (len(column) if n is None else n,) or column.dtype.kind != kind:
+        raise ValueError(f"a column of its history is {column.dtype} {column.shape}")
+    return list(column.tolist())
 
 
 def _column(values: list[Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import persistence
-from .datasets import DataSplits, Encoding
-from .datasets.audio import stream_file
-from .errors import ModelFileError, NnjitError
+from .datasets import DataSplits, Encoding, encode_file
+from .errors import ModelFileError, NnjitError, short
 from .layers import Codes
 from .model import Sequential
+from .options import check_options, expect
 
 
 @final
@@ -70,28 +70,15 @@ class Classifier:
         return Prediction(list(ids) or [str(i) for i in range(len(p))], decisions, p)
 
     def predict_file(self, path: str | Path) -> Prediction:
-        """Cut a recording into clips and judge them, a few at a time: memory stays the same.
+        """Cut a recording into clips and judge them.
 
         Raises
         ------
         DataError
             Where the file cannot be read, is silent, or is shorter than one clip.
-
-        Warns
-        -----
-        UserWarning
-            If something of the file is not read.
         """
-        name = Path(path).name
-        parts = [
-            self.predict(codes, [f"{name}@{round(float(s), 4)}s" for s in offsets])
-            for codes, offsets in stream_file(path, self.encoding)
-        ]
-        return Prediction(
-            [clip for part in parts for clip in part.ids],
-            np.concatenate([part.decisions for part in parts]),
-            np.concatenate([part.probabilities for part in parts]),
-        )
+        codes, offsets = encode_file(Path(path), self.encoding)
+        return self.predict(codes, [f"{Path(path).name}@{round(float(s), 4)}s" for s in offsets])
 
     def save(self, path: str | Path) -> None:
         """Write model, encoding and classes to a file; see `nnjit.persistence`."""
@@ -107,12 +94,16 @@ class Classifier:
         """Read a file that `save` wrote; ModelFileError where it is anything else."""
         model, extra = persistence.read(path)
         try:
+            expect(
+                "what goes with the model", extra, encoding=dict, classes=list[str], positive=int
+            )
+            check_options("encoding", Encoding, extra["encoding"])
             encoding = Encoding.from_dict(extra["encoding"])
-            classes = tuple(str(name) for name in extra["classes"])
-            positive = int(extra["positive"])
+            classes, positive = tuple(extra["classes"]), extra["positive"]
             fits = model.inputs == Codes(encoding.n_steps, encoding.levels)
-            if not fits or len(classes) != max(2, model.head.units) or positive >= len(classes):
+            known = len(classes) == max(2, model.head.units) and 0 <= positive < len(classes)
+            if not fits or not known:
                 raise ModelFileError("its encoding or its classes do not fit the model")
-        except (KeyError, TypeError, ValueError, NnjitError) as error:
-            raise ModelFileError(f"{path} is damaged or altered: {error}") from None
+        except (ArithmeticError, KeyError, TypeError, ValueError, NnjitError) as error:
+            raise ModelFileError(f"{path} is damaged or altered: {short(error)}") from None
         return cls(model, encoding, classes, positive)

@@ -87,7 +87,8 @@ def explain(error: BaseException) -> str | None:
     from omegaconf import ListConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from .composition import choose, first_line
+    from .composition import first_line
+    from .options import choose
 
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -133,7 +134,7 @@ def key_values(
         elif not equals:
             raise ConfigError(f"cannot read '{argument}': write KEY=VALUE; see --help")
         else:
-            from .composition import choose
+            from .options import choose
 
             raise ConfigError(f"{key} does not exist: {choose(key, keys)}")
 

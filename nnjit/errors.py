@@ -1,5 +1,10 @@
 """Errors that a user can mend: one line that names the value, the place and the remedy."""
 
+import reprlib
+from typing import Any
+
+_MOST = 200  # characters of a value, or of another's message, within a message
+
 
 class NnjitError(Exception):
     """Base of every error that the command line prints as one line instead of a traceback."""
@@ -35,3 +40,12 @@ class SkippedFileWarning(UserWarning):
 
 class TrackingError(NnjitError):
     """A store of runs that cannot be opened or written, or a run that is not in it."""
+
+
+def short(value: Any) -> str:
+    """Return a value from a file as a message shows it, however large it is."""
+    text = value if isinstance(value, str) else ""
+    if isinstance(value, BaseException):
+        text = " ".join(str(value).split()) or type(value).__name__
+    text = text or reprlib.repr(value)
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."

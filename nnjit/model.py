@@ -1,17 +1,17 @@
 """Sequential: layers one after the other, from codes or signals to class probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import layers as layer_module
 from .activations import Activation
-from .errors import ConfigError, ShapeError
+from .errors import ConfigError, ShapeError, short
 from .kernels._lanes import LANES
 from .kernels.batch import gather
-from .layers import Codes, Dense, Layer, Signal
+from .layers import LAYERS, Codes, Dense, Layer, Parameter, Signal
+from .options import check_options, expect
 
 Array = NDArray[Any]
 _DTYPES = ("float32", "float64")
@@ -103,14 +103,23 @@ class Sequential:
             Where a layer cannot follow the one before it.
         """
         rng = np.random.default_rng(seed)
+        for layer, declared in self._connected(inputs):
+            layer.params = {name: p.draw(rng, np.dtype(self.dtype)) for name, p in declared.items()}
+        return self
+
+    def _connected(self, inputs: Codes | Signal) -> list[tuple[Layer, dict[str, Parameter]]]:
+        """Make the layers ready for such inputs; return each with what it trains."""
         self.inputs = inputs
         self.shapes: list[str] = []
+        found = []
         spec: Any = inputs
         for layer in self.layers:
             layer.is_first = layer is self.layers[0]
-            spec = layer.build(spec, rng, np.dtype(self.dtype))
-            self.shapes.append(str(spec))
-        return self
+            outputs = layer.connect(spec)
+            found.append((layer, layer.parameters(spec)))
+            self.shapes.append(str(outputs))
+            spec = outputs
+        return found
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
@@ -238,12 +247,61 @@ class Sequential:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Sequential":
-        """Return a built model from `config`; its parameters are drawn anew."""
-        layers = []
-        for options in config["layers"]:
-            options = dict(options)
-            layers.append(layer_module.LAYERS[options.pop("layer")](**options))
-        inputs = dict(config["inputs"])
-        kinds: dict[str, type[Codes] | type[Signal]] = {"Codes": Codes, "Signal": Signal}
-        return cls(layers, config["dtype"]).build(kinds[inputs.pop("kind")](**inputs))
+    def from_config(
+        cls, config: dict[str, Any], params: Mapping[str, Mapping[str, Array]] | None = None
+    ) -> "Sequential":
+        """Return a built model from `config`.
+
+        Parameters
+        ----------
+        config
+            From a file perhaps: types and ranges are checked before anything is made of it, and
+            shapes before anything is allocated.
+        params
+            The parameters by layer and name, which the model takes over; None draws them anew.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+            Where ``config`` describes no model, or ``params`` are not of this one.
+        """
+        expect("the architecture", config, layers=list, dtype=str, inputs=dict)
+        layers = [_layer(f"layer {i}", options) for i, options in enumerate(config["layers"])]
+        model, inputs = cls(layers, config["dtype"]), _inputs(config["inputs"])
+        if params is None:
+            return model.build(inputs)
+        connected = model._connected(inputs)
+        expected = {layer.name: declared for layer, declared in connected if declared}
+        if {k: sorted(g) for k, g in params.items()} != {k: sorted(g) for k, g in expected.items()}:
+            raise ShapeError(f"its weights are not those of the layers {', '.join(expected)}")
+        for layer, declared in connected:
+            layer.params = {name: params[layer.name][name] for name in declared}
+            for name, p in declared.items():
+                value = layer.params[name]
+                if value.shape != p.shape or value.dtype != model.dtype:
+                    raise ShapeError(
+                        f"{layer.name}.{name} is {value.dtype} {list(value.shape)}, "
+                        f"the architecture needs {model.dtype} {list(p.shape)}"
+                    )
+        return model
+
+
+def _layer(place: str, config: Any) -> Layer:
+    if not isinstance(config, dict):
+        raise ConfigError(f"{place} is {short(config)}: a layer is a dict of its options")
+    options = dict(config)
+    kind = options.pop("layer", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ConfigError(f"{place} is {short(kind)}: choose from {', '.join(LAYERS)}")
+    check_options(place, LAYERS[kind], options)
+    return LAYERS[kind](**options)
+
+
+def _inputs(config: dict[str, Any]) -> Codes | Signal:
+    options = dict(config)
+    kinds: dict[Any, type[Codes] | type[Signal]] = {"Codes": Codes, "Signal": Signal}
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"inputs of the kind {short(kind)}: choose from {', '.join(kinds)}")
+    check_options("inputs", kinds[kind], options)
+    return kinds[kind](**options)

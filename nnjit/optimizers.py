@@ -104,9 +104,10 @@ class Optimizer(ABC):
     def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
         if key not in self.state:
             self.state[key] = {name: np.zeros_like(w) for name in names}
-        if self.state[key][names[0]].shape != w.shape:
+        kept = self.state[key]
+        if any(name not in kept or kept[name].shape != w.shape for name in names):
             raise ConfigError(f"the optimizer's memory of {key} is of another model: call reset()")
-        return [self.state[key][name].reshape(-1) for name in names]
+        return [kept[name].reshape(-1) for name in names]
 
     def _positive_settings(self) -> list[tuple[str, Any]]:
         keys = ("learning_rate", "clip_norm", "clip_global_norm")

@@ -1,18 +1,24 @@
 """Write and read files, models above all, without ever running what is in them.
 
 A file is a pickle of dicts, lists, strings, numbers and bytes alone; arrays are raw bytes with
-dtype and shape. Reading refuses every pickle that names a class or function, so no foreign code can
-run. A model file holds the architecture, the weights, the encoding and the classes; sizes are
-checked before a model is built, and every dtype and shape against the architecture before a weight
-is copied.
+dtype and shape. Reading refuses every pickle that asks for anything else, a class or function above
+all, so no foreign code can run. A model file holds the architecture, the weights, the encoding and
+the classes.
+
+What a file says of itself is believed only up to what it holds. First every opcode is looked at,
+then every value: its type, how many there are, how long and how deep. Then the shapes follow from
+the architecture and are compared with the arrays in the file, and only then is memory taken: less
+than four times the size of the file and 64 MB in all.
 """
 
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import pickletools
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,16 +28,26 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelFileError, NnjitError
+from .errors import ConfigError, ModelFileError, NnjitError, short
 from .model import Sequential
+from .options import expect, fits
 
 MAX_BYTES = 1 << 33
 _MOST_VALUES = 100_000
-_WEIGHTS = ("<f4", "<f8")
-_DTYPES = (*_WEIGHTS, "<i8", "|b1")
+_MOST_OPCODES = 4 * _MOST_VALUES
+_MOST_TEXT = 4_000_000  # characters in all
+_MOST_DEPTH = 32
+_MOST_BITS = 160  # of a whole number; the state of a random stream has 128
+_DTYPES = ("<f4", "<f8", "<i8", "|b1")
 Groups = Mapping[str, Mapping[str, NDArray[Any]]]  # layer -> name -> array
-# Each makes a table as large as the number beside it; the files of nnjit use MEMOIZE.
-_BOMBS = ("PUT", "BINPUT", "LONG_BINPUT")
+# All that plain values need, in the protocol that `write` uses. Others are more than plain values,
+# or bombs: PUT makes a table as large as a number says, tuples are hashed again and again as keys.
+_OPCODES = (
+    *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+)
 
 
 @final
@@ -57,7 +73,17 @@ class Format:
     error: type[NnjitError]
 
     def write(self, path: str | Path, content: dict[str, Any]) -> None:
-        """Write a file; the old one stays until the new one is whole."""
+        """Write a file; the old one stays until the new one is whole.
+
+        Raises
+        ------
+        NnjitError
+            The format's own: where a value is not plain, so that it could not be read back.
+        """
+        try:
+            _check_plain(content)
+        except _RefusedError as error:
+            raise self.error(f"cannot write {path}: {error}") from None
         head = {"format": f"nnjit {self.name}", "version": self.version}
         document = {**head, "digest": _digest(content), **content}
         write_atomically(Path(path), pickle.dumps(document, protocol=5))
@@ -76,34 +102,42 @@ class Format:
             raise self.error(f"{path} is not a {self.name} file of nnjit")
         if document.get("version") != self.version:
             raise self.error(
-                f"{path} has format version {document.get('version')}, this nnjit reads "
+                f"{path} has format version {short(document.get('version'))}, this nnjit reads "
                 f"{self.version}: use the version that wrote it"
             )
-        try:
-            content = {key: document[key] for key in self.keys}
-            _check_size(content)
-            if document["digest"] != _digest(content):
-                raise ValueError("its content does not match its digest")
-        except Exception as error:
-            raise self.error(f"{path} is damaged or altered: {error}") from None
+        for key in (*self.keys, "digest"):
+            if key not in document:
+                raise self.error(f"{path} is damaged or altered: it has no {key}")
+        content = {key: document[key] for key in self.keys}
+        if document["digest"] != _digest(content):
+            raise self.error(f"{path} is damaged or altered: its content does not match its digest")
         return content
 
     def _load(self, path: Path) -> Any:
+        """Return the plain values in a file."""
         try:
-            size = path.stat().st_size
-            if size > MAX_BYTES:
-                raise _RefusedError(f"it has {size:,} bytes, more than any {self.name} of nnjit")
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) and not path.is_dir():
+                raise _RefusedError("it is no regular file")
+            if status.st_size > MAX_BYTES:
+                raise _RefusedError(
+                    f"it has {status.st_size:,} bytes, more than any {self.name} of nnjit"
+                )
             content = path.read_bytes()
-            for opcode, _, _ in pickletools.genops(content):
-                if opcode.name in _BOMBS:
-                    raise _RefusedError(f"it asks for {opcode.name}, as no file of nnjit does")
-            return _PlainUnpickler(io.BytesIO(content)).load()
+            if content[:2] != b"\x80\x05":
+                raise ValueError("it does not begin as one")
+            _check_opcodes(content)
+            document = _PlainUnpickler(io.BytesIO(content)).load()
+            _check_plain(document, len(content))
+            return document
         except _RefusedError as error:
             raise self.error(f"{path} is refused: {error}") from None
         except OSError as error:
             raise self.error(f"cannot read {path}: {error.strerror}") from None
         except Exception as error:
-            raise self.error(f"{path} is not a {self.name} file, or is damaged: {error}") from None
+            raise self.error(
+                f"{path} is not a {self.name} file, or is damaged: {short(error)}"
+            ) from None
 
 
 MODEL = Format("model", 1, ("config", "weights", "extra"), ModelFileError)
@@ -141,11 +175,11 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
     """
     parts = MODEL.read(path)
     try:
-        _check_architecture(parts)
-        model = Sequential.from_config(parts["config"])
-        _fill(model, parts["weights"])
-    except Exception as error:  # whatever the values lead to, sizes that no memory holds included
-        raise ModelFileError(f"{path} is damaged or altered: {error}") from None
+        model = Sequential.from_config(parts["config"], unpack_groups(parts["weights"]))
+        if not isinstance(parts["extra"], dict):
+            raise ModelFileError(f"what goes with the model is {short(parts['extra'])}")
+    except Exception as error:  # whatever the values lead to
+        raise ModelFileError(f"{path} is damaged or altered: {short(error)}") from None
     return model, parts["extra"]
 
 
@@ -163,24 +197,51 @@ class _PlainUnpickler(pickle.Unpickler):
         raise _RefusedError("it refers to something outside the file")
 
 
-def _check_size(parts: dict[str, Any]) -> None:
-    """Refuse what would grow when it is hashed: a few bytes can hold lists of the same list."""
-    pending, seen = [parts], 0
+def _check_opcodes(content: bytes) -> None:
+    """Refuse a pickle that asks for more than plain values, or for very many, before it is read."""
+    for n, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name not in _OPCODES:
+            what = f" {short(argument)}" if isinstance(argument, str) else ""
+            raise _RefusedError(f"it asks for {opcode.name}{what}, as no file of nnjit does")
+        if n > _MOST_OPCODES:
+            raise _RefusedError("it holds more values than any file of nnjit")
+
+
+def _check_plain(document: Any, size: int = MAX_BYTES) -> None:
+    """Refuse values that are not plain, or that would grow when they are written out.
+
+    A few bytes can hold lists of the same list; so what stands twice counts twice.
+
+    Parameters
+    ----------
+    document
+        The values.
+    size
+        The most bytes that arrays may take.
+    """
+    pending, seen, n_text, n_bytes = [(document, 0)], 0, 0, 0
     while pending:
-        value = pending.pop()
-        seen += 1
-        if seen > _MOST_VALUES:
-            raise ValueError("it holds more values than any file of nnjit")
-        if isinstance(value, dict | list | tuple):
-            pending += value.values() if isinstance(value, dict) else value
-
-
-def _check_architecture(parts: dict[str, Any]) -> None:
-    """Refuse an architecture that is larger than the weights in the file, before it is built."""
-    held = sum(len(w["data"]) for group in parts["weights"].values() for w in group.values()) // 4
-    for layer in parts["config"]["layers"]:
-        if layer.get("hidden_size", 0) ** 2 > held or layer.get("units", 0) > held:
-            raise ModelFileError("its architecture is larger than its weights")
+        value, depth = pending.pop()
+        kind, seen = type(value), seen + 1
+        if kind is dict:
+            if any(type(key) is not str for key in value):
+                raise _RefusedError("it has keys that are no text")
+            n_text += sum(map(len, value))
+            pending += [(entry, depth + 1) for entry in value.values()]
+        elif kind is list:
+            pending += [(entry, depth + 1) for entry in value]
+        elif kind is bytes:
+            n_bytes += len(value)
+        elif kind is str:
+            n_text += len(value)
+        elif kind is int and value.bit_length() > _MOST_BITS:
+            raise _RefusedError(f"it has a whole number of {value.bit_length()} bits")
+        elif kind not in (int, float, bool, type(None)):
+            raise _RefusedError(f"it holds a {kind.__name__}")
+        if seen + len(pending) > _MOST_VALUES:
+            raise _RefusedError("it holds more values than any file of nnjit")
+        if n_text > _MOST_TEXT or n_bytes > size or depth > _MOST_DEPTH:
+            raise _RefusedError("it holds longer or deeper values than any file of nnjit")
 
 
 def pack(value: NDArray[Any]) -> dict[str, Any]:
@@ -190,10 +251,16 @@ def pack(value: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> NDArray[Any]:
-    """Return a new array from `pack`; ValueError where dtype, shape and data do not agree."""
-    if packed["dtype"] not in _DTYPES:
-        raise ValueError(f"an array is of {packed['dtype']}")
-    return np.frombuffer(packed["data"], packed["dtype"]).reshape(packed["shape"]).copy()
+    """Return a new array from `pack`; ConfigError where dtype, shape and data do not agree."""
+    expect("an array", packed, dtype=str, shape=list[int], data=bytes)
+    dtype, shape, data = packed["dtype"], packed["shape"], packed["data"]
+    if dtype not in _DTYPES or len(shape) > 4 or min(shape, default=0) < 0:
+        raise ConfigError(f"an array is of {short(dtype)} and the shape {short(shape)}")
+    if math.prod(shape) * np.dtype(dtype).itemsize != len(data):
+        raise ConfigError(f"an array {dtype} {short(shape)} has {len(data)} bytes")
+    if dtype == "|b1" and max(data, default=0) > 1:
+        raise ConfigError("an array of truth values has other values")
+    return np.frombuffer(data, dtype).reshape(shape).copy() if data else np.empty(shape, dtype)
 
 
 def pack_groups(groups: Groups) -> dict[str, Any]:
@@ -202,25 +269,10 @@ def pack_groups(groups: Groups) -> dict[str, Any]:
 
 
 def unpack_groups(packed: dict[str, Any]) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return new arrays from `pack_groups`; ValueError where one is not sound."""
+    """Return new arrays from `pack_groups`; ConfigError where one is not sound."""
+    if not fits(packed, dict[str, dict[str, Any]]):
+        raise ConfigError(f"arrays by layer and name are {short(packed)}")
     return {key: {name: unpack(w) for name, w in group.items()} for key, group in packed.items()}
-
-
-def _fill(model: Sequential, weights: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """Copy packed weights into a model that was built from the same configuration."""
-    expected = {layer: sorted(group) for layer, group in model.params.items()}
-    if {layer: sorted(group) for layer, group in weights.items()} != expected:
-        raise ModelFileError(f"its weights are not those of the layers {', '.join(expected)}")
-    for layer, group in model.params.items():
-        for name, target in group.items():
-            packed = weights[layer][name]
-            known = packed["dtype"] in _WEIGHTS and packed["dtype"] == target.dtype.str
-            if not known or tuple(packed["shape"]) != target.shape:
-                raise ModelFileError(
-                    f"{layer}.{name} is {packed['dtype']} {packed['shape']}, "
-                    f"the architecture needs {target.dtype.str} {list(target.shape)}"
-                )
-            target[...] = np.frombuffer(packed["data"], packed["dtype"]).reshape(target.shape)
 
 
 def weights_digest(model: Sequential) -> str:

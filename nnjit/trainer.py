@@ -252,6 +252,7 @@ class Trainer:
             model, history, self.epochs, task.n_batches, self.optimizer, seed=self.seed
         )
         if resume is not None:
+            resume.check_sets(*_measures(task))
             resume.restore(progress)
         elif self._fitted is not model:  # what the optimizer remembers is about another model
             self.optimizer.reset()
@@ -330,6 +331,13 @@ class Trainer:
                 f"trainer.monitor={self.monitor} names no set: choose from {', '.join(sets)}"
             )
         return f"{name if name in sets else 'train'}/{metric}"
+
+
+def _measures(task: Task) -> tuple[dict[str, int], set[str], int]:
+    """Return the size of each set, the names of what is measured on it, the number of classes."""
+    nothing = np.zeros((task.n_classes, task.n_classes), np.int64)
+    found, _ = metrics.scores(nothing, task.positive, task.classes)
+    return {k: len(y) for k, (_, y) in task.sets.items()}, {"loss", *found}, task.n_classes
 
 
 def _check_arrays(data: Arrays) -> None:

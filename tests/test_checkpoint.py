@@ -11,7 +11,7 @@ import pytest
 import toy
 
 from nnjit.callbacks import Callback
-from nnjit.checkpoint import Checkpoint, TrainingState, alone, is_held
+from nnjit.checkpoint import FORMAT, Checkpoint, TrainingState, alone, is_held
 from nnjit.errors import CheckpointError, ConfigError
 from nnjit.optimizers import SGD, Adam
 from nnjit.persistence import weights_digest
@@ -243,13 +243,13 @@ def test_missing_and_other_files(tmp_path):
     refused(tmp_path / "c.pkl", "cannot read")
     (tmp_path / "c.pkl").write_bytes(b"something else")
     refused(tmp_path / "c.pkl", "is not a checkpoint file")
-    (tmp_path / "c.pkl").write_bytes(pickle.dumps({"format": "nnjit model"}))
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps({"format": "nnjit model"}, protocol=5))
     refused(tmp_path / "c.pkl", "is not a checkpoint file of nnjit")
 
 
 def test_another_version(content, tmp_path):
     document = {**pickle.loads(content), "version": 99}
-    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document))
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document, protocol=5))
     refused(tmp_path / "c.pkl", "format version 99, this nnjit reads 1")
 
 
@@ -279,8 +279,8 @@ class Malicious:
 
 def test_a_malicious_file_does_not_run(content, tmp_path):
     document = {**pickle.loads(content), "about": Malicious(tmp_path / "harm")}
-    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document))
-    refused(tmp_path / "c.pkl", "asks for posix.mkdir")
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps(document, protocol=5))
+    refused(tmp_path / "c.pkl", "asks for STACK_GLOBAL")
     assert not (tmp_path / "harm").exists()
 
 
@@ -362,3 +362,77 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     with alone(path):
         assert not path.exists()
     assert os.listdir(tmp_path) == []
+
+
+def _change(document, place, value):
+    for key in place[:-1]:
+        document = document[key]
+    document[place[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("position",), None),
+        (("position", "epoch"), 1.0),
+        (("position", "epoch"), True),
+        (("position", "epoch"), -1),
+        (("position", "batch"), "2"),
+        (("position", "batch"), 10**9),
+        (("position", "seconds"), float("nan")),
+        (("position", "seconds"), None),
+        (("position", "dropout"), {}),
+        (("position", "dropout"), {"bit_generator": "MT19937"}),
+        (("position", "dropout", "state"), {"state": -1, "inc": "1"}),
+        (("position", "other"), 1),
+        (("seed",), "3"),
+        (("seed",), -3),
+        (("n_batches",), 0),
+        (("n_steps",), 2.5),
+        (("stop",), 1),
+        (("optimizer",), ["Adam"]),
+        (("params",), []),
+        (("params", "dense"), None),
+        (("params", "dense", "W", "shape"), [96, 9]),
+        (("params", "dense", "W", "dtype"), "<i8"),
+        (("best", "dense"), {}),
+        (("memory", "dense.W", "m", "shape"), [8, 96]),
+        (("memory", "dense.W", "m", "data"), b""),
+        (("memory", "nothing"), {"m": {"dtype": "<f4", "shape": [1], "data": b"1234"}}),
+        (("history", "monitor"), "val/nothing"),
+        (("history", "monitor"), 5),
+        (("history", "seconds"), {"dtype": "<f8", "shape": [2], "data": b"\0" * 16}),
+        (("history", "rates", "dense"), {"dtype": "<f8", "shape": [0], "data": b""}),
+        (("history", "sets", "val", "confusion", "dtype"), "<f8"),
+        (("history", "sets", "val", "confusion", "shape"), [4, 1, 1]),
+        (("history", "sets", "val", "values"), {}),
+        (("history", "sets", "val", "probabilities"), {"7": {}}),
+        (("history", "sets", "val", "probabilities"), {"x": {}}),
+        (("history", "sets"), {"val": 3}),
+    ],
+    ids=lambda v: ".".join(v) if isinstance(v, tuple) else repr(v)[:30],
+)
+def test_wrong_types_and_shapes_are_told_before_they_are_used(place, value, content, tmp_path):
+    document = pickle.loads(content)
+    _change(document["state"], place, value)
+    FORMAT.write(tmp_path / "c.pkl", {key: document[key] for key in FORMAT.keys})
+    refused(tmp_path / "c.pkl", "damaged or altered")
+
+
+@pytest.mark.parametrize("about", [None, [], "text"])
+def test_about_is_a_dict(about, content, tmp_path):
+    FORMAT.write(tmp_path / "c.pkl", {"state": None, "about": about})
+    refused(tmp_path / "c.pkl", "about of a checkpoint")
+
+
+@pytest.mark.parametrize("sizes", [(50, 20, 0), (50, 20, 19)])
+def test_other_sets_are_refused(sizes):
+    with pytest.raises(CheckpointError, match=r"with other sets|of other clips in the set"):
+        gone_on(states()[6], toy.data(sizes=sizes))
+
+
+def test_memory_that_lacks_a_part_is_refused():
+    state = states()[3]
+    del state.memory["dense.W"]["v"]
+    with pytest.raises(ConfigError, match=r"memory of dense\.W is of another model"):
+        gone_on(state)

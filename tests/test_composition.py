@@ -6,11 +6,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nnjit import composition
-from nnjit.composition import CONF, build, choose, first_line
+from nnjit.composition import CONF, build, first_line
 from nnjit.datasets import Dataset
 from nnjit.errors import ConfigError, DataError
 from nnjit.layers import Codes
 from nnjit.model import Sequential
+from nnjit.options import choose
 from nnjit.tracking import Tracker
 from nnjit.trainer import Trainer
 
@@ -225,7 +226,7 @@ def test_conf_is_found():
 
 @pytest.mark.parametrize(
     "target",
-    ["nnjit.composition._find", "nnjit.threads.for_each", "nnjit.persistence.read", "nnjit.Codes"],
+    ["nnjit.composition._check", "nnjit.threads.for_each", "nnjit.persistence.read", "nnjit.Codes"],
 )
 def test_functions_of_nnjit_are_no_parts(target):
     with pytest.raises(ConfigError, match="no part that a configuration can build"):

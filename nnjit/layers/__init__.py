@@ -1,6 +1,6 @@
 """The layers, and what flows between them."""
 
-from .base import Layer
+from .base import Layer, Parameter
 from .bptt import Bptt
 from .dense import Dense
 from .dropout import Dropout
@@ -26,6 +26,7 @@ __all__ = [
     "FlatCodes",
     "Flatten",
     "Layer",
+    "Parameter",
     "Signal",
     "Vector",
 ]

@@ -2,16 +2,59 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import initializers
 from ..activations import Activation
 from .spec import Spec
 
 Array = NDArray[Any]
 Gradients = dict[str, Any]  # by parameter name: arrays, or their factors
+
+
+@final
+@dataclass(frozen=True)
+class Parameter:
+    """An array that a layer trains: blocks side by side, each drawn by itself.
+
+    Attributes
+    ----------
+    initializer : str
+        See `nnjit.initializers`.
+    block : tuple of int
+        Shape of a block.
+    n_blocks : int
+        Blocks along the last axis, such as one for each gate.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no such initializer.
+    """
+
+    initializer: str
+    block: tuple[int, ...]
+    n_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        initializers.get(self.initializer)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole array."""
+        return (*self.block[:-1], self.block[-1] * self.n_blocks)
+
+    def draw(self, rng: np.random.Generator, dtype: Any) -> Array:
+        """Return a new array."""
+        blocks = [
+            initializers.fill(self.initializer, self.block, rng, dtype)
+            for _ in range(self.n_blocks)
+        ]
+        return np.hstack(blocks)
 
 
 class Layer(ABC):
@@ -27,14 +70,24 @@ class Layer(ABC):
     params: dict[str, Array]
 
     @abstractmethod
-    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Draw the parameters for inputs of this kind; return what comes out.
+    def connect(self, spec: Spec) -> Spec:
+        """Make ready for inputs of this kind; return what comes out. Nothing is allocated.
 
         Raises
         ------
         ShapeError
             Where the layer cannot take such inputs.
         """
+
+    def parameters(self, spec: Spec) -> dict[str, Parameter]:
+        """Return what the layer trains on such inputs, in the order in which it is drawn."""
+        return {}
+
+    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
+        """Draw the parameters for inputs of this kind; return what comes out: see `connect`."""
+        outputs = self.connect(spec)
+        self.params = {name: p.draw(rng, dtype) for name, p in self.parameters(spec).items()}
+        return outputs
 
     @abstractmethod
     def forward(

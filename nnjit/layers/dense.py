@@ -5,13 +5,13 @@ from typing import Any, final
 
 import numpy as np
 
-from .. import activations, initializers
+from .. import activations
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.dense import add_rows, dense_backward, dense_forward
 from ..memory import empty
 from ..threads import for_spans
-from .base import Array, Gradients, Layer
+from .base import Array, Gradients, Layer, Parameter
 from .gradients import OuterGradient, RowGradient
 from .spec import FlatCodes, Spec, Vector
 
@@ -56,21 +56,23 @@ class Dense(Layer):
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
 
-    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Draw W and b; see `Layer.build`."""
+    def connect(self, spec: Spec) -> Spec:
+        """Take vectors and flat codes; see `Layer.connect`."""
         if not isinstance(spec, Vector | FlatCodes):
             raise ShapeError(
                 f"{self.name} expected (N, D), got {spec}: put Flatten before it, "
                 "or set return_sequences=false in the layer before"
             )
         self._levels = spec.levels if isinstance(spec, FlatCodes) else 0
-        inputs = spec.n_features if isinstance(spec, Vector) else spec.n_steps * spec.levels
-        draw = initializers.fill
-        self.params = {
-            "W": draw(self.kernel_initializer, (inputs, self.units), rng, dtype),
-            "b": draw(self.bias_initializer, (self.units,), rng, dtype),
-        }
         return Vector(self.units)
+
+    def parameters(self, spec: Spec) -> dict[str, Parameter]:
+        """Return W and b; see `Layer.parameters`."""
+        assert isinstance(spec, Vector | FlatCodes)
+        return {
+            "W": Parameter(self.kernel_initializer, (spec.n_features, self.units)),
+            "b": Parameter(self.bias_initializer, (self.units,)),
+        }
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None

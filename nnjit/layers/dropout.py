@@ -25,13 +25,12 @@ class Dropout(Layer):
             raise ConfigError(f"Dropout rate={rate} must be from 0 to below 1")
         self.rate = rate
 
-    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Take anything but codes; see `Layer.build`."""
+    def connect(self, spec: Spec) -> Spec:
+        """Take anything but codes; see `Layer.connect`."""
         if isinstance(spec, Codes | FlatCodes):
             raise ConfigError(
                 f"{self.name} cannot follow the input: codes are symbols, not numbers"
             )
-        self.params = {}
         return spec
 
     def forward(

@@ -13,9 +13,8 @@ from .spec import Codes, FlatCodes, Signal, Spec, Vector
 class Flatten(Layer):
     """(N, T, D) to (N, T D), and codes to flat codes; a view in both directions."""
 
-    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Take sequences only; see `Layer.build`."""
-        self.params = {}
+    def connect(self, spec: Spec) -> Spec:
+        """Take sequences only; see `Layer.connect`."""
         if isinstance(spec, Codes):
             return FlatCodes(spec.n_steps, spec.levels)
         if isinstance(spec, Signal):

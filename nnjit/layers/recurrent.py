@@ -6,14 +6,13 @@ from typing import Any, final
 
 import numpy as np
 
-from .. import initializers
 from ..errors import ConfigError, ShapeError
 from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.team import Share, alone, join, leave, own_rows, part, shares
 from ..memory import empty
 from ..threads import for_each, free_threads, together
-from .base import Array, Gradients, Layer
+from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
 from .cells import Cell
 from .plan import Plan, Size, plan
@@ -63,29 +62,27 @@ class Recurrent(Layer):
         self.recurrent_initializer = recurrent_initializer
         self.bias_initializer = bias_initializer
 
-    def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Draw the parameters, gate by gate; see `Layer.build`."""
+    def connect(self, spec: Spec) -> Spec:
+        """Take sequences and codes; see `Layer.connect`."""
         if not isinstance(spec, Codes | Signal):
             raise ShapeError(
                 f"{self.name} expected (N, T, D) or codes, got {spec}: "
                 "set return_sequences=true in the layer before, or move Flatten behind"
             )
         self.codes = isinstance(spec, Codes)
-        n_inputs = spec.levels if isinstance(spec, Codes) else spec.n_features
-        H, gates = self.hidden_size, range(self.cell.gates)
-        draw = initializers.fill
-        self.params = {
-            "U": np.hstack(
-                [draw(self.kernel_initializer, (n_inputs, H), rng, dtype) for _ in gates]
-            ),
-            "V": np.hstack([draw(self.recurrent_initializer, (H, H), rng, dtype) for _ in gates]),
-            "b": np.hstack([draw(self.bias_initializer, (H,), rng, dtype) for _ in gates]),
-        }
-        arrays = self.cell.gates + len(self.cell.states) + len(self.cell.scratch)
-        self._size = Size(H, self.cell.gates, arrays * H * LANES * np.dtype(dtype).itemsize)
-        for weight in self.cell.weights[1:]:
-            self.params[weight] = draw(self.bias_initializer, (H,), rng, dtype)
+        H = self.hidden_size
         return Signal(spec.n_steps, H) if self.return_sequences else Vector(H)
+
+    def parameters(self, spec: Spec) -> dict[str, Parameter]:
+        """Return U, V and b, a block for each gate, and what else the cell has."""
+        assert isinstance(spec, Codes | Signal)
+        H, gates, bias = self.hidden_size, self.cell.gates, self.bias_initializer
+        return {
+            "U": Parameter(self.kernel_initializer, (spec.n_features, H), gates),
+            "V": Parameter(self.recurrent_initializer, (H, H), gates),
+            "b": Parameter(bias, (H,), gates),
+            **{name: Parameter(bias, (H,)) for name in self.cell.weights[1:]},
+        }
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
@@ -241,5 +238,7 @@ class Recurrent(Layer):
         return empty((tiles, *shape, LANES), self.params["V"].dtype)
 
     def _plan(self, tiles: int, T: int) -> Plan:
-        bptt = self.bptt
-        return plan(self._size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
+        cell, bptt, H = self.cell, self.bptt, self.hidden_size
+        arrays = cell.gates + len(cell.states) + len(cell.scratch)
+        size = Size(H, cell.gates, arrays * H * LANES * self.params["V"].dtype.itemsize)
+        return plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())

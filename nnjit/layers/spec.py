@@ -13,6 +13,7 @@ Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); neither is e
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import final
 
 from ..errors import ConfigError
@@ -27,8 +28,14 @@ class Codes:
     levels: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.levels <= 256:
+        _check_positive("n_steps", self.n_steps)
+        if not isinstance(self.levels, Integral) or not 2 <= self.levels <= 256:
             raise ConfigError(f"levels={self.levels} must be from 2 to 256: codes are bytes")
+
+    @property
+    def n_features(self) -> int:
+        """The length of the vector that a symbol stands for."""
+        return self.levels
 
     def __str__(self) -> str:
         return f"(N, {self.n_steps}, {self.levels}) codes"
@@ -42,8 +49,13 @@ class FlatCodes:
     n_steps: int
     levels: int
 
+    @property
+    def n_features(self) -> int:
+        """The length of the vector of zeros and ones that the codes stand for."""
+        return self.n_steps * self.levels
+
     def __str__(self) -> str:
-        return f"(N, {self.n_steps * self.levels}) codes"
+        return f"(N, {self.n_features}) codes"
 
 
 @final
@@ -53,6 +65,10 @@ class Signal:
 
     n_steps: int
     n_features: int
+
+    def __post_init__(self) -> None:
+        _check_positive("n_steps", self.n_steps)
+        _check_positive("n_features", self.n_features)
 
     def __str__(self) -> str:
         return f"(N, {self.n_steps}, {self.n_features})"
@@ -67,6 +83,11 @@ class Vector:
 
     def __str__(self) -> str:
         return f"(N, {self.n_features})"
+
+
+def _check_positive(name: str, value: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}={value} must be a whole number, 1 or more")
 
 
 Spec = Codes | FlatCodes | Signal | Vector

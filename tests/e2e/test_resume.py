@@ -231,7 +231,10 @@ def test_a_damaged_checkpoint(left):
     try:
         for content, message in (
             (sound[:1000], "or is damaged"),
-            (pickle.dumps({**pickle.loads(sound), "version": 99}), "format version 99, this nnjit"),
+            (
+                pickle.dumps({**pickle.loads(sound), "version": 99}, protocol=5),
+                "format version 99, this nnjit",
+            ),
             (None, f"the checkpoint of run {run_id} is not at {path}"),
         ):
             path.unlink() if content is None else path.write_bytes(content)

@@ -1,0 +1,121 @@
+"""The options of a class, from the signature of its constructor, and the values that fit them."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, short
+
+
+def check_options(place: str, function: Any, options: Mapping[str, Any]) -> None:
+    """Check plain values for a call of a class or function; built objects fit everywhere.
+
+    Raises
+    ------
+    ConfigError
+        Where an option does not exist, or a value has the wrong type.
+    """
+    known = parameters(function)
+    for key, value in options.items():
+        if key not in known:
+            raise ConfigError(f"{place}.{short(key)} does not exist: {choose(key, list(known))}")
+        if not fits(value, known[key]):
+            raise ConfigError(
+                f"{place}.{key}={_quoted(value)} has the wrong type: it takes {named(known[key])}"
+            )
+
+
+def _quoted(value: Any) -> str:
+    return repr(short(value)) if isinstance(value, str) else short(value)
+
+
+def expect(what: str, values: Any, /, **kinds: Any) -> None:
+    """Check that plain values are a dict with exactly these keys, each of its type.
+
+    Raises
+    ------
+    ConfigError
+        Where they are not.
+    """
+    if not isinstance(values, dict) or values.keys() != kinds.keys():
+        held = list(values) if isinstance(values, dict) else values
+        raise ConfigError(f"{what} has the keys {', '.join(kinds)}, not {short(held)}")
+    for key, kind in kinds.items():
+        if not fits(values[key], kind):
+            raise ConfigError(f"{key} of {what} is {short(values[key])}: it takes {named(kind)}")
+
+
+def parameters(function: Any) -> dict[str, Any]:
+    """Return the options by name with their types, those that ``**options`` passes on included."""
+    found: dict[str, Any] = {}
+    kinds = function.__mro__ if inspect.isclass(function) else (function,)
+    for kind in kinds:
+        call = kind.__dict__.get("__init__") if inspect.isclass(kind) else kind
+        if call is None:
+            continue
+        hints = typing.get_type_hints(call)
+        signature = inspect.signature(call).parameters.values()
+        for p in signature:
+            if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                found.setdefault(p.name, hints.get(p.name, Any))
+        if not any(p.kind is p.VAR_KEYWORD for p in signature):
+            break
+    return found
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Tell whether a plain value is of the annotated type; what it cannot judge fits.
+
+    A class stands for the object that is to be built of it.
+    """
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(fits(value, option) for option in typing.get_args(hint))
+    origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint is Any:
+        return True
+    if isinstance(value, type):
+        return not inspect.isclass(origin) or issubclass(value, origin)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return _is_number(value)
+    if hint in (str, Path):
+        return isinstance(value, str)
+    if hint is bytes:
+        return isinstance(value, bytes)
+    if origin in (list, tuple, Sequence):
+        each = arguments[0] if origin is not tuple and arguments else Any
+        return isinstance(value, list) and all(fits(entry, each) for entry in value)
+    if origin in (dict, Mapping):
+        key, entry = arguments or (Any, Any)
+        return isinstance(value, dict) and all(
+            fits(k, key) and fits(v, entry) for k, v in value.items()
+        )
+    return not isinstance(value, str | int | float | bool | list | dict | bytes | None)
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 2**1000
+
+
+def named(hint: Any) -> str:
+    """Return a type as a message shows it."""
+    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
+
+
+def choose(value: str, known: Sequence[str]) -> str:
+    """Return a remedy for a name that does not exist: the likely one, and all there are."""
+    close = get_close_matches(str(value)[:99], known, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}choose from {', '.join(known)}"
