@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import persistence
-from .datasets import DataSplits, Encoding, encode_file
+from .datasets import DataSplits, Encoding
+from .datasets.audio import stream_file
 from .errors import ModelFileError, NnjitError, short
 from .layers import Codes
 from .model import Sequential
@@ -70,15 +71,28 @@ class Classifier:
         return Prediction(list(ids) or [str(i) for i in range(len(p))], decisions, p)
 
     def predict_file(self, path: str | Path) -> Prediction:
-        """Cut a recording into clips and judge them.
+        """Cut a recording into clips and judge them, a few at a time: memory stays the same.
 
         Raises
         ------
         DataError
             Where the file cannot be read, is silent, or is shorter than one clip.
+
+        Warns
+        -----
+        UserWarning
+            If something of the file is not read.
         """
-        codes, offsets = encode_file(Path(path), self.encoding)
-        return self.predict(codes, [f"{Path(path).name}@{round(float(s), 4)}s" for s in offsets])
+        name = Path(path).name
+        parts = [
+            self.predict(codes, [f"{name}@{round(float(s), 4)}s" for s in offsets])
+            for codes, offsets in stream_file(path, self.encoding)
+        ]
+        return Prediction(
+            [clip for part in parts for clip in part.ids],
+            np.concatenate([part.decisions for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write model, encoding and classes to a file; see `nnjit.persistence`."""

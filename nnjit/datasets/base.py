@@ -16,6 +16,7 @@ from .audio import Prepared, encode_signal
 from .cache import cached_clips
 from .clips import Clips, DataSplits
 from .encode import Encoding, check_integer
+from .reader import warn
 from .split import check_split, split_indices
 
 Signal = tuple[NDArray[np.float64], float]
@@ -172,6 +173,8 @@ class Dataset(ABC):
                 used.append((recording, self._encode(recording)))
             except DataError as error:
                 warnings.warn(f"{recording.name} {error}", SkippedFileWarning, stacklevel=3)
+            else:
+                warn(recording.name, used[-1][1].remarks, stacklevel=3)
         if not used:
             raise DataError(
                 f"none of the {len(recordings)} recordings of {self.name} can be used: "

@@ -2,20 +2,27 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import warnings
+import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
-from ..errors import DataError
-from . import audio, encode
+from . import audio, containers, encode, mpeg, ogg, reader, spliced
 from .audio import Prepared, prepare_file
 from .encode import Encoding
+from .reader import open_regular
+
+_NAMES = ("codes", "offsets", "rate", "remarks")
 
 
 def cached_clips(path: Path, encoding: Encoding, folder: Path | None) -> Prepared:
@@ -42,11 +49,13 @@ def cached_clips(path: Path, encoding: Encoding, folder: Path | None) -> Prepare
     """
     if folder is None:
         return prepare_file(path, encoding)
+    before = _state(path)
     entry = folder / f"{cache_key(path, encoding)}.npz"
-    prepared = _load(entry)
+    prepared = _load(entry, encoding)
     if prepared is None:
         prepared = prepare_file(path, encoding)
-        _store(entry, prepared)
+        if _state(path) == before:  # else the key may be that of other content
+            _store(entry, prepared)
     return prepared
 
 
@@ -58,11 +67,8 @@ def cache_key(path: Path, encoding: Encoding) -> str:
     DataError
         If the file cannot be opened.
     """
-    try:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot be opened ({error.strerror}): check it is there") from None
+    with open_regular(path) as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
     parts = [content, encoding.to_dict(), _code_hash()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -70,7 +76,7 @@ def cache_key(path: Path, encoding: Encoding) -> str:
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for module in (audio, encode):
+    for module in (audio, containers, encode, mpeg, ogg, reader, spliced):
         digest.update(Path(str(module.__file__)).read_bytes())
     versions = (
         np.__version__,
@@ -83,17 +89,59 @@ def _code_hash() -> str:
     return digest.hexdigest()
 
 
-def _load(entry: Path) -> Prepared | None:
+def _state(path: Path) -> tuple[int, int] | None:
     try:
-        with entry.open("rb") as file, np.load(file) as arrays:
-            codes, offsets = arrays["codes"], arrays["offsets"]
-            rate = float(arrays["rate"])
-    except FileNotFoundError:
+        status = path.stat()
+    except (OSError, ValueError):
         return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _load(entry: Path, encoding: Encoding) -> Prepared | None:
+    """Return what an entry holds; None where there is none, or it is not what was stored."""
+    try:
+        with open_regular(entry) as file, zipfile.ZipFile(file) as archive:
+            codes, offsets, rates, remarks = (_array(archive, name) for name in _NAMES)
+        rate = float(rates[()])
+        prepared = Prepared(codes, offsets, rate, tuple(str(text) for text in remarks.tolist()))
+        return prepared if _is_sound(prepared, encoding) else None
     except Exception:  # whatever a damaged archive raises, it only means: prepare again
         return None
-    sound = codes.dtype == np.uint8 and codes.ndim == 2 and offsets.shape == codes.shape[:1]
-    return Prepared(codes, offsets, rate) if sound else None
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Read an array that is as long as its header says; ValueError otherwise."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type != zipfile.ZIP_STORED:  # what is packed may unpack without end
+        raise ValueError(name)
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(name)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        data = file.read()
+    if fortran or dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(name)
+    return np.frombuffer(bytearray(data), dtype).reshape(shape)
+
+
+def _is_sound(prepared: Prepared, encoding: Encoding) -> bool:
+    """Tell whether clips can come from a recording under this encoding."""
+    codes, offsets, rate, _ = prepared
+    if not 0 < rate < math.inf or encoding.rate not in (None, rate):
+        return False
+    n_steps = replace(encoding, rate=rate).n_steps
+    return (
+        codes.dtype == np.uint8
+        and codes.ndim == 2
+        and len(codes) > 0
+        and codes.shape[1] == n_steps
+        and int(codes.max()) < encoding.levels
+        and offsets.dtype == np.float64
+        and offsets.shape == (len(codes),)
+        and bool(np.isfinite(offsets).all())
+        and offsets[0] == 0
+        and bool((np.diff(offsets) > 0).all())
+    )
 
 
 def _store(entry: Path, prepared: Prepared) -> None:
@@ -104,7 +152,11 @@ def _store(entry: Path, prepared: Prepared) -> None:
         with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".tmp", delete=False) as file:
             temporary = file.name
             np.savez(
-                file, codes=prepared.codes, offsets=prepared.offsets, rate=np.float64(prepared.rate)
+                file,
+                codes=prepared.codes,
+                offsets=prepared.offsets,
+                rate=np.float64(prepared.rate),
+                remarks=np.array(prepared.remarks, str),
             )
         os.replace(temporary, entry)
     except OSError as error:
