@@ -69,7 +69,7 @@ def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
 
 
 def _recordings(audio: Sequence[str]) -> list[Path]:
-    from .datasets.base import find_recordings
+    from .datasets.listing import find_recordings
 
     found: list[Path] = []
     for name in audio:

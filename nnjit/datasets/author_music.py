@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import DataError
-from ..places import given_path
-from .base import Dataset, Recording, find_recordings
+from .base import Dataset, Recording
 from .download import extract, fetch
 from .encode import check_positive
+from .listing import find_recordings
+from .names import Name, root_folder
 
 URL = "https://synthase.s3.us-west-2.amazonaws.com/author_music.tar"
 
@@ -41,14 +42,14 @@ class AuthorMusic(Dataset):
 
     def __init__(
         self,
-        root: str | Path = "runs/data/author_music",
+        root: Path | Name = "runs/data/author_music",
         url: str = URL,
         max_gb: float = 2.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         check_positive("dataset.max_gb", max_gb)
-        self.root = given_path(root)
+        self.root = root_folder(root)
         self.url = url
         self.max_bytes = int(max_gb * 1e9)
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
 from ..places import given_path
+from . import copies
 from .audio import Prepared, encode_signal
 from .cache import cached_clips
 from .clips import Clips, DataSplits
 from .encode import Encoding, check_integer
+from .names import Name, as_typed
 from .reader import warn
 from .split import check_split, split_indices
 
@@ -35,7 +37,8 @@ class Recording:
     source : Path or callable
         A file, or a function that returns (mono signal, samples per second).
     track : str
-        Group for a split by track; the name where it is left empty.
+        Group for a split by track; the name where it is left empty. Recordings with the same
+        content are one group, whatever is said here.
     """
 
     name: str
@@ -62,7 +65,8 @@ class Dataset(ABC):
     split, sizes, stratify, folds, fold
         See `split_indices`, where `split` is called `by`.
     positive : str, int or None
-        Name or label of the class that recall and precision are about; None is label 1.
+        Name or label of the class that recall and precision are about; None is label 1. What is
+        the name of a class and the label of another is the name.
     cache_dir : str, Path or None
         Folder for prepared clips; None does without.
 
@@ -88,7 +92,7 @@ class Dataset(ABC):
         stratify: bool = True,
         folds: int | None = None,
         fold: int = 0,
-        positive: str | int | None = None,
+        positive: Name | None = None,
         cache_dir: str | Path | None = "runs/cache",
     ) -> None:
         if n_clips is not None:
@@ -141,14 +145,15 @@ class Dataset(ABC):
         SkippedFileWarning
             For each recording that is left out.
         UserWarning
-            If there are fewer clips than `n_clips`.
+            If there are fewer clips than `n_clips`, recordings have the same content, or a set is
+            far from what was asked in size or shares of classes.
         """
         if seed is not None:
             check_integer("seed", seed, low=0)
         rng = np.random.default_rng(seed)
         pool, rate = self._prepare(self.sources())
         positive = self._positive_label()
-        pool = self._draw(pool, rng)
+        available, pool = len(pool), self._draw(pool, rng)
         parts = split_indices(
             pool.labels,
             pool.tracks,
@@ -163,7 +168,28 @@ class Dataset(ABC):
         train, *others = (pool.take(part) for part in parts)
         val, test = (clips if len(clips) else None for clips in others)
         encoding = replace(self.encoding, rate=rate)
-        return DataSplits(train, val, test, self.classes, positive, encoding, self.name)
+        splits = DataSplits(
+            train, val, test, self.classes, positive, encoding, self.name, available, self._asked()
+        )
+        self._warn_uneven(splits)
+        return splits
+
+    def _asked(self) -> tuple[float, ...]:
+        if self.folds is not None:
+            return 1 - 1 / self.folds, 1 / self.folds, 0.0
+        return tuple(size / sum(self.sizes) for size in self.sizes)
+
+    def _warn_uneven(self, splits: DataSplits) -> None:
+        if uneven := splits.uneven():
+            remedy = "set dataset.stratify=true"
+            if self.stratify:
+                remedy = "raise dataset.n_clips"
+                if self.split == "track":
+                    remedy = "add recordings, change dataset.sizes, or set dataset.split=clip"
+            warnings.warn(
+                f"{self.name} does not divide by {self.split} as asked: {uneven}: {remedy}",
+                stacklevel=3,
+            )
 
     def _prepare(self, recordings: list[Recording]) -> tuple[Clips, float]:
         """Encode the recordings that can be used, and tell the common rate."""
@@ -180,6 +206,7 @@ class Dataset(ABC):
                 f"none of the {len(recordings)} recordings of {self.name} can be used: "
                 "see the warnings above"
             )
+        tracks = self._tracks(used)
         rates = {prepared.rate: recording.name for recording, prepared in used}
         if len(rates) > 1:
             seen = ", ".join(f"{rate:g} Hz ({name})" for rate, name in sorted(rates.items()))
@@ -189,13 +216,19 @@ class Dataset(ABC):
             np.concatenate([prepared.codes for _, prepared in used]),
             np.repeat(np.array([recording.label for recording, _ in used], np.int64), counts),
             tuple(r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)),
-            tuple(
-                r.track or r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)
-            ),
+            tuple(track for track, n in zip(tracks, counts, strict=True) for _ in range(n)),
             np.concatenate([prepared.offsets for _, prepared in used]),
         )
         self._check_classes(clips, "check its recordings")
         return clips, rates.popitem()[0]
+
+    def _tracks(self, used: list[tuple[Recording, Prepared]]) -> list[str]:
+        """Return the group of each recording; those with the same clips are of one group."""
+        recordings = [recording for recording, _ in used]
+        same = copies.find([prepared.codes for _, prepared in used])
+        for line in copies.tell([(r.name, self.classes[r.label]) for r in recordings], same):
+            warnings.warn(line, stacklevel=4)
+        return copies.join([r.track or r.name for r in recordings], same)
 
     def _encode(self, recording: Recording) -> Prepared:
         if isinstance(recording.source, Path):
@@ -225,42 +258,20 @@ class Dataset(ABC):
         classes = self.classes
         if self.positive is None:
             return 1
-        if self.positive in classes:
-            return classes.index(str(self.positive))
-        if isinstance(self.positive, int) and 0 <= self.positive < len(classes):
+        name = as_typed("dataset.positive", self.positive, classes)
+        is_label = type(self.positive) is int and 0 <= self.positive < len(classes)
+        if name in classes:
+            label = classes.index(name)
+            if is_label and label != self.positive:
+                warnings.warn(
+                    f"dataset.positive={name} is taken as the class named {name} (label {label}), "
+                    f"not as label {name} (class {classes[int(self.positive)]!r})",
+                    stacklevel=3,
+                )
+            return label
+        if is_label:
             return int(self.positive)
         raise ConfigError(
             f"dataset.positive={self.positive} is no class of {self.name}: use "
             f"{', '.join(classes)}, or a label from 0 to {len(classes) - 1}"
         )
-
-
-# fmt: off
-_NOT_AUDIO = {
-    ".txt", ".md", ".rst", ".pdf", ".html", ".jpg", ".jpeg", ".png", ".gif", ".svg", ".json",
-    ".yaml", ".yml", ".toml", ".xml", ".csv", ".tsv", ".ini", ".cfg", ".log", ".py", ".ipynb",
-    ".npy", ".npz", ".zip", ".tar", ".gz", ".bz2", ".xz", ".m3u", ".cue", ".nfo", ".mid", ".db",
-}
-# fmt: on
-
-
-def find_recordings(folder: Path, label: int, root: Path) -> list[Recording]:
-    """List the files below a folder that may be recordings, sorted by path.
-
-    Parameters
-    ----------
-    folder : Path
-        Searched with its sub-folders. Hidden files and plain text, pictures, archives and the
-        like are passed over; whatever else is there is tried.
-    label : int
-        Class of all of them.
-    root : Path
-        Folder that the names are relative to.
-    """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.suffix.lower() not in _NOT_AUDIO:
-            name = path.relative_to(root) if path.is_relative_to(root) else path
-            found.append(Recording(name.as_posix(), label, path))
-    return found

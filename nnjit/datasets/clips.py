@@ -80,6 +80,10 @@ class DataSplits:
         How the clips were made; its rate is always a number.
     name : str
         Name of the data set.
+    available : int or None
+        Number of clips that the recordings have, of which these were drawn; None is unknown.
+    asked : tuple of float
+        Share of the clips that each of train, val and test was to have; empty is unknown.
     """
 
     train: Clips
@@ -89,6 +93,11 @@ class DataSplits:
     positive: int
     encoding: Encoding
     name: str
+    available: int | None = None
+    asked: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets().values()))
 
     def sets(self) -> dict[str, Clips]:
         """Return the sets that hold clips, by name: "train", "val", "test"."""
@@ -126,7 +135,7 @@ class DataSplits:
         """
         encoding = self.encoding
         lines = [
-            f"{self.name}: {sum(map(len, self.sets().values()))} clips of {encoding.n_steps} steps "
+            f"{self.name}: {self._how_many()} of {encoding.n_steps} steps "
             f"({encoding.duration:g} s at {encoding.rate:g} Hz), {encoding.levels} levels "
             f"({encoding.method}), {self._about()}, {self.digest}"
         ]
@@ -134,11 +143,51 @@ class DataSplits:
             clips = self.sets()[name]
             classes = ", ".join(f"{label} {count}" for label, count in counts.items())
             lines.append(
-                f"  {name:5} {len(clips):5} clips: {classes}; {len(set(clips.tracks))} tracks; "
+                f"  {name:5} {len(clips):5} clips{self._wanted(name)}: {classes}; "
+                f"{len(set(clips.tracks))} tracks; "
                 f"majority baseline {max(counts.values()) / len(clips):.3f}"
             )
         lines.append(f"  {self._sharing()}")
         return "\n".join(lines)
+
+    def uneven(self) -> str:
+        """Return which sets are far from what was asked in size or shares of classes, or "".
+
+        Far is a size half as large again or half as small, and a class with half of what it has
+        of all the clips.
+        """
+        total = np.bincount(self._labels(), minlength=len(self.classes)) / max(1, len(self))
+        found = []
+        for name, counts in self.balance().items():
+            n, asked = sum(counts.values()), self._n_asked(name)
+            parts = []
+            if asked is not None and abs(n - asked) > max(2, asked / 2):
+                parts.append(f"{n} clips ({asked} asked)")
+            for label, share in zip(self.classes, total, strict=True):
+                if counts[label] < n * share / 2 - 1:
+                    parts.append(
+                        f"{counts[label]} of its {n} clips of class {label!r} "
+                        f"({n * share:.0f} in proportion)"
+                    )
+            if parts:
+                found.append(f"{name} has {' and '.join(parts)}")
+        return "; ".join(found)
+
+    def _labels(self) -> NDArray[np.int64]:
+        return np.concatenate([clips.labels for clips in self.sets().values()])
+
+    def _n_asked(self, name: str) -> int | None:
+        if not self.asked:
+            return None
+        return round(len(self) * dict(zip(("train", "val", "test"), self.asked, strict=True))[name])
+
+    def _how_many(self) -> str:
+        drawn = "" if self.available is None else f" drawn of {self.available}"
+        return f"{len(self)} clips{drawn}"
+
+    def _wanted(self, name: str) -> str:
+        asked = self._n_asked(name)
+        return "" if asked in (None, len(self.sets()[name])) else f" ({asked} asked)"
 
     def _about(self) -> str:
         if len(self.classes) > 2:

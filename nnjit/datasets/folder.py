@@ -1,11 +1,16 @@
 """Your own recordings, one folder per class."""
 
+import os
+import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, SkippedFileWarning
 from ..places import given_path
-from .base import Dataset, Recording, find_recordings
+from .base import Dataset, Recording
+from .listing import find_recordings, sub_folders
+from .names import Name, as_typed, root_folder
 
 
 class Folder(Dataset):
@@ -20,7 +25,7 @@ class Folder(Dataset):
         Folder with one sub-folder per class; labels follow the alphabet.
     true, false : str, Path or None
         Instead of all sub-folders: the two that hold label 1 and label 0, as names below `root`
-        or as paths.
+        or as paths. Here and in `root` a number or a truth value stands for the name that reads so.
     **options
         Options of `Dataset`.
 
@@ -36,36 +41,67 @@ class Folder(Dataset):
 
     def __init__(
         self,
-        root: str | Path,
-        true: str | Path | None = None,
-        false: str | Path | None = None,
+        root: Path | Name,
+        true: Path | Name | None = None,
+        false: Path | Name | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.root = given_path(root)
-        if not self.root.is_dir():
+        self.root = root_folder(root)
+        if not os.path.isdir(self.root):  # which takes one that may not be seen for none
             raise DataError(f"dataset.root={root} is no folder: name one that exists")
-        if (true is None) != (false is None) or (true is not None and true == false):
-            raise ConfigError(
-                f"dataset.true={true} and dataset.false={false}: set two folders, or neither"
-            )
-        if true is None or false is None:
-            below = sorted(self.root.iterdir())
-            self.class_folders = [p for p in below if p.is_dir() and p.name[0] != "."]
+        try:
+            below, beside = sub_folders(self.root)
+        except OSError as error:
+            raise DataError(
+                f"dataset.root={root} cannot be read ({error.strerror}): allow it"
+            ) from None
+        if true is None and false is None:
+            self.class_folders = below
+            _warn_beside(beside)
         else:
-            self.class_folders = [self.root / given_path(f) for f in (false, true)]
-        real = [folder.resolve() for folder in self.class_folders]
-        for i, folder in enumerate(real):
-            if any(folder.is_relative_to(other) for other in real[:i] + real[i + 1 :]):
-                raise ConfigError(
-                    f"dataset.true={true} and dataset.false={false} overlap: a recording must "
-                    "belong to one class"
-                )
+            self.class_folders = self._chosen(true, false, [path.name for path in below])
+        self._check_apart(f"dataset.true={true} and dataset.false={false}: " * (true is not None))
         if len(self.class_folders) < 2:
             raise DataError(
                 f"dataset.root={root} has {len(self.class_folders)} sub-folder(s): "
                 "put the recordings of each class in one of its own, two or more"
             )
+
+    def _chosen(
+        self, true: Path | Name | None, false: Path | Name | None, known: list[str]
+    ) -> list[Path]:
+        """Return the folders of label 0 and label 1."""
+        chosen = []
+        for key, value in (("false", false), ("true", true)):
+            if value is None:
+                raise ConfigError(
+                    f"dataset.true={true} and dataset.false={false}: set two folders, or neither; "
+                    f"one that is named null is written 'dataset.{key}=\"null\"'"
+                )
+            if not isinstance(value, Path):
+                value = as_typed(f"dataset.{key}", value, known)
+            chosen.append(self.root / given_path(value))
+        return chosen
+
+    def _check_apart(self, given: str) -> None:
+        """Raise ConfigError where two class folders are one; warn where their names look alike."""
+        real = [Path(os.path.realpath(folder)) for folder in self.class_folders]
+        looks: dict[str, Path] = {}
+        for i, folder in enumerate(self.class_folders):
+            for j, other in enumerate(real):
+                if i != j and real[i].is_relative_to(other):
+                    raise ConfigError(
+                        f"{given}the folders {folder} and {self.class_folders[j]} overlap: "
+                        "a recording must belong to one class"
+                    )
+            look = unicodedata.normalize("NFKC", folder.name).casefold().strip()
+            if (twin := looks.setdefault(look, folder)) is not folder and not given:
+                warnings.warn(
+                    f"the folders {twin.name!r} and {folder.name!r} differ in the spelling of one "
+                    "name alone, and are two classes: merge them if they are one",
+                    stacklevel=3,
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -78,9 +114,23 @@ class Folder(Dataset):
         """List the recordings of each folder."""
         found = []
         for label, folder in enumerate(self.class_folders):
+            if not os.path.isdir(folder):
+                raise DataError(f"the folder {folder} does not exist: name one that does")
             recordings = find_recordings(folder, label, self.root)
             if not recordings:
-                state = "holds no recordings" if folder.is_dir() else "does not exist"
-                raise DataError(f"the folder {folder} {state}: put some there, or remove it")
+                raise DataError(
+                    f"the folder {folder} holds no recordings: put some there, or remove it"
+                )
             found += recordings
         return found
+
+
+def _warn_beside(files: list[Path]) -> None:
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        warnings.warn(
+            f"{files[0]}{more} lie in no sub-folder, so in no class, and are left out: "
+            "move them into one, or remove them",
+            SkippedFileWarning,
+            stacklevel=3,
+        )

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Dataset, Recording, find_recordings
+from .base import Dataset, Recording
+from .listing import find_recordings
 
 _ROOT = Path(__file__).parent / "data" / "guitar"
 

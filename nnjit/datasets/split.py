@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ConfigError, DataError
+from .balance import Counts, Goal, Indices, closest
 from .encode import check_choice, check_integer
-
-Indices = NDArray[np.int64]
 
 
 def split_indices(
@@ -69,35 +68,37 @@ def split_indices(
     [171, 85, 0]
     """
     check_split(by, sizes, stratify, folds, fold)
-    labels = np.asarray(labels, dtype=np.int64)
+    known, classes_of = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
     if by == "clip":
-        first = unit_of = np.arange(len(labels))
+        first = unit_of = np.arange(len(classes_of))
     else:
         _, first, unit_of = np.unique(np.asarray(tracks), return_index=True, return_inverse=True)
-    unit_labels = labels[first]
-    in_order = by == "clip" and not stratify and folds is None
-    order = np.arange(len(first)) if in_order else rng.permutation(len(first))
-    if stratify:
-        groups = [order[unit_labels[order] == label] for label in np.unique(labels)]
-    else:
+    counts = np.zeros((len(first), len(known) + 1))  # clips of each class, and of all, in each unit
+    np.add.at(counts, (unit_of, classes_of), 1)
+    counts[:, -1] = counts.sum(axis=1)
+    names = [_name(label, classes) for label in known.tolist()] + ["the data set"]
+    parts = np.ones(folds) if folds is not None else np.asarray(sizes, dtype=np.float64)
+    wanting = _Wanting(counts, names, by, int((parts > 0).sum()), folds is not None)
+    wanting.check(stratify)
+
+    def draw() -> Indices:
+        shuffled = by == "track" or stratify or folds is not None
+        order = rng.permutation(len(first)) if shuffled else np.arange(len(first))
         groups = [order]
-    n_sets = folds if folds is not None else sum(size > 0 for size in sizes)
-    for group in groups:
-        if len(group) < n_sets:
-            of_class = stratify and len(group)
-            subject = _name(int(unit_labels[group[0]]), classes) if of_class else "the data set"
-            raise DataError(_too_few(subject, len(group), by, n_sets, folds))
-    if folds is not None:
-        set_of = _fold(groups, folds, fold)
+        if stratify:
+            groups = [order[classes_of[first][order] == c] for c in range(len(known))]
+        return _deal_folds(groups, len(parts)) if folds is not None else _deal(groups, parts)
+
+    if by == "clip":
+        set_of = draw()  # single clips come out as asked, up to rounding
     else:
-        set_of = _deal(groups, np.asarray(sizes, dtype=np.float64))
+        used = np.flatnonzero(parts)
+        goal = Goal.of(counts, parts[used] / parts.sum(), stratify, train_first=folds is None)
+        set_of = used[closest(lambda: np.searchsorted(used, draw()), counts, goal)]
+    if folds is not None:
+        set_of = (set_of == fold).astype(np.int64)
     train, val, test = (np.flatnonzero(set_of[unit_of] == index) for index in range(3))
-    missing = np.setdiff1d(labels, labels[train])
-    if missing.size:
-        raise DataError(
-            f"the training set has no clip of {_name(int(missing[0]), classes)}: "
-            "set dataset.stratify=true"
-        )
+    wanting.check_training(np.bincount(classes_of[train], minlength=len(known)))
     return train, val, test
 
 
@@ -122,12 +123,11 @@ def check_split(
         check_integer("dataset.fold", fold, low=0, high=folds - 1)
 
 
-def _fold(groups: list[Indices], folds: int, fold: int) -> Indices:
-    """Put fold `fold` into set 1, the others into set 0."""
+def _deal_folds(groups: list[Indices], folds: int) -> Indices:
     order = np.concatenate(groups)
     set_of = np.empty(len(order), dtype=np.int64)
     # The count runs on from group to group, so that the folds differ by one unit at most.
-    set_of[order] = np.arange(len(order)) % folds == fold
+    set_of[order] = np.arange(len(order)) % folds
     return set_of
 
 
@@ -138,7 +138,7 @@ def _deal(groups: list[Indices], sizes: NDArray[np.float64]) -> Indices:
     owed = np.zeros(3)  # what rounding still owes each set; the next group makes up for it
     for group in groups:
         target = len(group) * sizes / sizes.sum() + owed
-        counts = wanted.copy()
+        counts = wanted * (wanted.cumsum() <= len(group))
         while counts.sum() < len(group):
             counts[np.argmax(target - counts)] += 1
         owed = target - counts
@@ -150,9 +150,47 @@ def _name(label: int, classes: Sequence[str]) -> str:
     return f"class {classes[label]!r}" if label < len(classes) else f"class {label}"
 
 
-def _too_few(subject: str, n_units: int, by: str, n_sets: int, folds: int | None) -> str:
-    remedy = "lower dataset.folds" if folds else "set one of dataset.sizes to 0"
-    if by == "track":
-        remedy = f"set dataset.split=clip, add recordings, or {remedy}"
-    sets = "folds" if folds else "sets"
-    return f"{subject} has {n_units} {by}(s), too few for {n_sets} {sets}: {remedy}"
+class _Wanting:
+    """Tells what there is too little of, with the remedies that would work."""
+
+    def __init__(self, counts: Counts, names: list[str], by: str, n_sets: int, folds: bool) -> None:
+        self._units = (counts > 0).sum(axis=0).tolist()
+        self._clips = counts.sum(axis=0).tolist()
+        self._names, self._by, self._n_sets, self._folds = names, by, n_sets, folds
+
+    def check(self, stratify: bool) -> None:
+        """Raise DataError unless each class, or all of them together, can be in every set."""
+        columns = range(len(self._names)) if stratify else [-1]
+        for k in columns:
+            if self._units[k] < self._n_sets:
+                sets = "folds" if self._folds else "sets"
+                raise DataError(
+                    f"{self._names[k]} has {self._units[k]} {self._by}(s), too few for "
+                    f"{self._n_sets} {sets}: {self._remedies(k)}"
+                )
+
+    def check_training(self, train: NDArray[np.int64]) -> None:
+        """Raise DataError where the training set, which holds so many of each class, lacks one."""
+        if train.all():
+            return
+        k = int(train.argmin())
+        enough = self._units[k] >= self._n_sets
+        remedy = "set dataset.stratify=true" if enough else self._remedies(k)
+        raise DataError(
+            f"the training set has no clip of {self._names[k]}, which has {self._units[k]} "
+            f"{self._by}(s) in all: {remedy}"
+        )
+
+    def _remedies(self, k: int) -> str:
+        found = []
+        if self._by == "track":
+            if self._clips[k] >= self._n_sets:
+                found.append("set dataset.split=clip")
+        else:
+            found.append("raise dataset.n_clips")
+        found.append("add recordings")
+        if 1 < self._units[k] < self._n_sets:
+            n = self._units[k]
+            sizes = f"set {self._n_sets - n} of dataset.sizes to 0"
+            found.append(f"lower dataset.folds to {n}" if self._folds else sizes)
+        return ", ".join(found[:-1]) + ", or " * (len(found) > 1) + found[-1]

@@ -6,7 +6,16 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from nnjit.datasets import Clips, Dataset, Encoding, Folder, Guitar, Karplus, encode_file
+from nnjit.datasets import (
+    Clips,
+    Dataset,
+    DataSplits,
+    Encoding,
+    Folder,
+    Guitar,
+    Karplus,
+    encode_file,
+)
 from nnjit.datasets import guitar as guitar_module
 from nnjit.errors import ConfigError, DataError, SkippedFileWarning
 
@@ -127,9 +136,10 @@ def test_true_and_false_folders(two_authors, write):
     assert {f[0] for f, y in zip(splits.train.files, splits.train.labels, strict=True) if y} == {
         "b"
     }
-    for false in (None, "b"):
-        with pytest.raises(ConfigError, match="set two folders, or neither"):
-            folder(two_authors, true="b", false=false)
+    with pytest.raises(ConfigError, match="set two folders, or neither"):
+        folder(two_authors, true="b")
+    with pytest.raises(ConfigError, match=r"dataset\.false=b: the folders .*/b and .*/b overlap"):
+        folder(two_authors, true="b", false="b")
     with pytest.raises(DataError, match="nobody does not exist"):
         folder(two_authors, true="b", false="nobody").load(0)
 
@@ -275,3 +285,131 @@ def test_folders_that_overlap_are_refused(tmp_path, other):
     (tmp_path / "mine" / "deeper").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"dataset\.true=mine and dataset\.false="):
         Folder(tmp_path, true="mine", false=other)
+
+
+def test_recordings_of_unequal_length_divide_as_asked(tmp_path, write):
+    """A draw by the number of recordings left 41 clips for testing, 40 of them of one class."""
+    lengths = {"a": [60, 50, 32, 18, 14, 10, 9], "b": [92, 45, 21, 15, 9, 6, 5]}
+    for author, seconds in lengths.items():
+        for track, length in enumerate(seconds):
+            write(f"root/{author}/{track}.wav", seconds=length / 4, rate=400)
+    options = {"rate": 400, "duration": 0.25, "n_clips": 256}
+    for seed in range(5):
+        splits = folder(tmp_path / "root", **options).load(seed)
+        for name, n in (("train", 128), ("val", 64), ("test", 64)):
+            counts = list(splits.balance()[name].values())
+            assert abs(sum(counts) - n) < 0.15 * n
+            assert min(counts) > 0.35 * sum(counts)
+    text = splits.describe()
+    assert text.startswith("folder: 256 clips drawn of 386 of 100 steps")
+    for name, n in (("train", 128), ("val", 64), ("test", 64)):
+        got = len(splits.sets()[name])
+        line = next(line for line in text.splitlines() if name in line)
+        assert f"{got} clips" + f" ({n} asked)" * (got != n) + ": a " in line
+
+
+def test_a_set_far_from_what_was_asked_is_told(tmp_path, write):
+    for track, length in enumerate([40, 3, 2]):
+        write(f"root/a/{track}.wav", seconds=length / 4, rate=400)
+        write(f"root/b/{track}.wav", seconds=5, rate=400)
+    options = {"rate": 400, "duration": 0.25}
+    told = (
+        r"folder does not divide by track as asked: train has 60 clips \(52 asked\)|"
+        r"val has .*of its .* clips of class 'a' \(\d+ in proportion\).*: add recordings, "
+        r"change dataset.sizes, or set dataset.split=clip"
+    )
+    with pytest.warns(UserWarning, match=told):
+        folder(tmp_path / "root", **options).load(0)
+    folder(tmp_path / "root", split="clip", **options).load(0)
+
+
+def test_a_set_of_one_class_is_told(rng):
+    codes = rng.integers(0, 16, (60, 4), dtype=np.uint8)
+    names = tuple(f"{i}" for i in range(60))
+    every = Clips(codes, np.repeat([0, 1], 30), names, names, np.zeros(60))
+    parts = [every.take(part) for part in (range(10, 50), range(10), range(50, 60))]
+    splits = DataSplits(*parts, ("a", "b"), 1, Encoding(rate=4), "toy", 60, (0.5, 0.25, 0.25))
+    assert splits.uneven() == (
+        "val has 0 of its 10 clips of class 'b' (5 in proportion); "
+        "test has 0 of its 10 clips of class 'a' (5 in proportion)"
+    )
+    parts = [every.take(range(k, 60, 3)) for k in range(3)]
+    splits = DataSplits(*parts, ("a", "b"), 1, Encoding(rate=4), "toy", 60, (0.1, 0.1, 0.8))
+    assert splits.uneven() == (
+        "train has 20 clips (6 asked); val has 20 clips (6 asked); test has 20 clips (48 asked)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"),
+    [
+        (1, "f983381bfedf2adc"),
+        (2, "974481e48a3cb2f7"),
+        (3, "6c24602256b28946"),
+        (4, "9bd1c9b952f26ec8"),
+        (5, "e16dc0f715b06399"),
+        (6, "6dae337fe8c03b3a"),
+    ],
+)
+def test_the_splits_of_the_default_data_set_stay(cache_dir, seed, digest):
+    assert Guitar(cache_dir=cache_dir).load(seed).digest == digest
+
+
+@pytest.mark.parametrize("given", ["1", 1])
+def test_the_name_of_a_class_wins_over_a_label(tmp_path, write, given):
+    for name in "12":
+        for track in range(3):
+            write(f"root/{name}/{track}.wav")
+    data = folder(tmp_path / "root", positive=given)
+    if given == "1":
+        splits = data.load(0)
+    else:
+        told = r"positive=1 is taken as the class named 1 \(label 0\), not as label 1 \(class '2'\)"
+        with pytest.warns(UserWarning, match=told):
+            splits = data.load(0)
+    assert splits.positive == 0
+    assert folder(tmp_path / "root", positive=0).load(0).positive == 0
+
+
+ODD_NAMES = ["true", "FALSE", "1e3", "2024_01", "on", "null", "C#", "1"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_that_read_as_something_else(tmp_path, write, name, monkeypatch):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for track in range(3):
+        write(f"{name}/{name}/{track}.wav")
+        write(f"{name}/other/{track}.wav")
+    monkeypatch.chdir(tmp_path)
+    text = f'"{name}"' if name in ("null", "C#") else name  # which Hydra cannot tell from no value
+    read = OverridesParser.create().parse_override(f"x={text}").value()
+    splits = folder(read, true=read, false="other", positive=read).load(0)
+    assert splits.classes == ("other", name)
+    assert splits.positive == 1
+
+
+def test_names_that_read_alike_are_to_be_quoted(tmp_path):
+    for name in ("1e3", "1_0e2", "b"):
+        (tmp_path / name).mkdir()
+    told = r"""dataset.true=1000.0 may be 1_0e2 or 1e3: quote .*'dataset.true="1_0e2"'"""
+    with pytest.raises(ConfigError, match=told):
+        Folder(tmp_path, true=1000.0, false="b")
+    with pytest.raises(ConfigError, match=r"""named null is written 'dataset.true="null"'"""):
+        Folder(tmp_path, false="b")
+
+
+def test_classes_that_differ_in_spelling_alone_are_told(tmp_path):
+    for name in ("Caf\u00e9", "Cafe\u0301"):
+        (tmp_path / name).mkdir()
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("one name to this file system")
+    with pytest.warns(UserWarning, match="differ in the spelling of one name alone"):
+        Folder(tmp_path)
+
+
+def test_two_class_folders_that_are_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match=r"^the folders .*/a and .*/b overlap: a recording must"):
+        Folder(tmp_path)

@@ -1,0 +1,64 @@
+"""Names of folders and classes that a configuration reads as something else than text."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..places import given_path
+
+Name = str | bool | int | float  # 2024, true and 1e3 are names too
+
+
+def as_typed(key: str, value: Name, known: Iterable[str]) -> str:
+    """Return the name that was typed, where YAML or Hydra made a number or a truth value of it.
+
+    Parameters
+    ----------
+    key : str
+        Option that it is the value of, for messages.
+    value : str, bool, int or float
+        What became of it.
+    known : iterable of str
+        Names that exist. The one that reads as `value` is meant: "1e3" for 1000.0.
+
+    Raises
+    ------
+    ConfigError
+        If several names read so.
+
+    Examples
+    --------
+    >>> as_typed("dataset.true", 1000.0, ["1e3", "2e3"])
+    '1e3'
+    """
+    if isinstance(value, str):
+        return value
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    same = [name for name in known if _reads_as(name, value)]
+    if text in same or not same:
+        return text
+    if len(same) > 1:
+        raise ConfigError(
+            f"{key}={text} may be {' or '.join(same)}: quote the name, as in '{key}=\"{same[0]}\"'"
+        )
+    return same[0]
+
+
+def root_folder(value: Path | Name) -> Path:
+    """Return the folder that ``dataset.root`` names, below the current folder unless absolute."""
+    if isinstance(value, Path | str):
+        return given_path(value)
+    return Path(as_typed("dataset.root", value, os.listdir()))
+
+
+def _reads_as(name: str, value: bool | int | float) -> bool:
+    if isinstance(value, bool):
+        return name.lower() == str(value).lower()
+    for kind in (int, float):
+        try:
+            number = kind(name)
+        except ValueError:
+            continue
+        return type(value) is kind and number == value
+    return False
