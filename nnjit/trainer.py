@@ -1,6 +1,7 @@
 """The training loop: epochs, batches, evaluation. It knows no tracker and no terminal."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -23,7 +24,7 @@ from .threads import set_threads
 Array = NDArray[Any]
 Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
 _REDUCTIONS = ("mean", "sum")
-_FALLBACK = ("", "val", "test")  # sets that data may lack: the training set is then monitored
+_FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
 _INIT, _SHUFFLE, _DROPOUT = range(3)
 
@@ -65,7 +66,8 @@ class Trainer:
     threads
         Number of threads, None for one per core. It changes no result.
     monitor
-        ``set/metric`` that tells the best epoch; the training set's where there is no such set.
+        ``set/metric`` that tells the best epoch; a metric alone is of the validation set. Where
+        there is no such set the training set's counts, with a warning.
     restore_best
         Leave the model with the parameters of the best epoch instead of the last.
     patience
@@ -326,11 +328,19 @@ class Trainer:
 
     def _monitor(self, sets: Mapping[str, Any]) -> str:
         name, _, metric = self.monitor.rpartition("/")
-        if name not in sets and name not in _FALLBACK:
+        name = name or "val"
+        if name in sets:
+            return f"{name}/{metric}"
+        if name not in _FALLBACK:
             raise ConfigError(
                 f"trainer.monitor={self.monitor} names no set: choose from {', '.join(sets)}"
             )
-        return f"{name if name in sets else 'train'}/{metric}"
+        warnings.warn(
+            f"trainer.monitor={self.monitor}, but there is no set '{name}': "
+            f"train/{metric} tells the best epoch",
+            stacklevel=3,
+        )
+        return f"train/{metric}"
 
 
 def _measures(task: Task) -> tuple[dict[str, int], set[str], int]:

@@ -192,6 +192,7 @@ def test_dropout_follows_its_generator(rng):
         (lambda: Bptt("on"), "checkpoint=on must be auto"),
         (lambda: Bptt(truncate=0), "truncate=0 must be 1 step or more"),
         (lambda: Dense(0), "units=0 must be 1 or more"),
+        (lambda: Dense(1, "softmax"), "softmax gives 1 whatever comes in: use activation=sigmoid"),
         (lambda: Dense(1, "selu"), "activation 'selu' does not exist: choose from"),
         (lambda: Dropout(1.0), "rate=1.0 must be from 0 to below 1"),
         (lambda: Dropout(-0.1), "rate=-0.1 must be from 0 to below 1"),

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import toy
 
+from nnjit.activations import ACTIVATIONS
 from nnjit.callbacks import Callback, EarlyStopping
 from nnjit.errors import ConfigError, DataError, DivergedError, ShapeError
 from nnjit.layers import GRU, Codes, Dense, Flatten, Signal
+from nnjit.losses import LOSSES
 from nnjit.model import Sequential
 from nnjit.optimizers import Adam
 from nnjit.persistence import weights_digest
@@ -143,7 +145,7 @@ def test_evaluating_does_not_change_training():
     model = toy.model()
     toy.trainer().fit(model, toy.data(), [Evaluator()])
     without_sets = toy.model()
-    toy.trainer().fit(without_sets, toy.data(sizes=(50, 0, 0)))
+    toy.trainer(monitor="train/loss").fit(without_sets, toy.data(sizes=(50, 0, 0)))
     assert weights_digest(model) == weights_digest(without_sets) == trained()[0]
 
 
@@ -178,8 +180,16 @@ def test_no_early_stopping_while_it_improves():
     assert len(history.epochs) == 6
 
 
-def test_monitor_falls_back_on_the_training_set():
-    history = toy.trainer().fit(toy.model(), toy.data(sizes=(50, 0, 20)))
+def test_a_metric_alone_is_monitored_on_the_validation_set():
+    history = toy.trainer(monitor="accuracy").fit(toy.model(), toy.data())
+    assert history.monitor == "val/accuracy"
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val/accuracy"])
+def test_monitor_falls_back_on_the_training_set(monitor):
+    told = f"monitor={monitor}, but there is no set 'val': train/accuracy tells the best epoch"
+    with pytest.warns(UserWarning, match=told):
+        history = toy.trainer(monitor=monitor).fit(toy.model(), toy.data(sizes=(50, 0, 20)))
     assert history.monitor == "train/accuracy"
     assert list(history.final.sets) == ["train", "test"]
 
@@ -309,3 +319,17 @@ def test_a_monitor_of_no_set_is_refused():
 def test_patience_ends_a_run():
     history = toy.trainer(epochs=200, patience=2, monitor="val/loss").fit(toy.model(), toy.data())
     assert history.last.epoch == history.best.epoch + 2 < 199
+
+
+HEADS = [(units, a, loss) for units in (1, 2) for a in ACTIVATIONS for loss in LOSSES]
+
+
+@pytest.mark.parametrize(("units", "activation", "loss"), HEADS)
+def test_every_head_learns_or_is_refused(units, activation, loss):
+    """No head and loss go together that cannot tell two classes however long they are trained."""
+    try:
+        model = Sequential([Flatten(), Dense(units, activation)])
+        history = toy.trainer(0.05, loss=loss, epochs=50).fit(model, toy.data())
+    except ConfigError:
+        return
+    assert history.final.flat()["train/accuracy"] > 0.8

@@ -53,6 +53,11 @@ class Dense(Layer):
             raise ConfigError(f"Dense units={units} must be 1 or more")
         self.units = units
         self.activation = activations.get(activation)
+        if units == 1 and isinstance(self.activation, activations.Softmax):
+            raise ConfigError(
+                "Dense units=1 with activation=softmax gives 1 whatever comes in: "
+                "use activation=sigmoid, or one unit for each class"
+            )
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
 
