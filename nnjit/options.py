@@ -119,3 +119,8 @@ def choose(value: str, known: Sequence[str]) -> str:
     close = get_close_matches(str(value)[:99], known, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}choose from {', '.join(known)}"
+
+
+def names(given: str) -> list[str]:
+    """Return the names in ``key=[a,b]`` or ``key=a,b``, as a command line has them."""
+    return [name.strip() for name in given.strip("[]").split(",") if name.strip()]

@@ -3,15 +3,18 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from filelock import FileLock
 
-from .errors import ConfigError
+from .errors import ConfigError, short
+from .options import check_options
 from .persistence import write_atomically
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+_STATUS = (RUNNING, FINISHED, FAILED, KILLED)
 _PLAN, _FOLDER = "sweep.json", "records"
+_MOST_BYTES = 1 << 26
 
 
 @final
@@ -55,11 +58,20 @@ class JobRecord:
 
     @classmethod
     def read(cls, folder: Path, number: int) -> "JobRecord | None":
-        """Return the record of a job, None where it has not begun."""
-        try:
-            return cls(**json.loads(_path(folder, number).read_text()))
-        except FileNotFoundError:
+        """Return the record of a job, None where it has not begun.
+
+        Raises
+        ------
+        ConfigError
+            Where its file is damaged.
+        """
+        path, remedy = _path(folder, number), f"delete it, and job {number} runs again"
+        if not path.exists():
             return None
+        record: JobRecord = _read(path, cls, remedy)
+        if record.number != number or record.status not in _STATUS:
+            raise ConfigError(f"{path} is not the record of job {number}: {remedy}")
+        return record
 
 
 @final
@@ -86,19 +98,16 @@ class Plan:
         Raises
         ------
         ConfigError
-            Where there is none.
+            Where there is none, or it is damaged.
         """
-        try:
-            return cls(**json.loads((folder / _PLAN).read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{folder / _PLAN}, the plan of the sweep, cannot be read ({error}): start it again"
-            ) from None
+        plan: Plan = _read(folder / _PLAN, cls, "start the sweep again")
+        return plan
 
 
 def read_all(folder: Path) -> list[JobRecord]:
     """Return the records in the folder of a sweep, in the order of the jobs."""
-    numbers = sorted(int(path.stem) for path in (folder / _FOLDER).glob("[0-9]*.json"))
+    names = [path.stem for path in (folder / _FOLDER).glob("[0-9]*.json")]
+    numbers = sorted(int(name) for name in names if name.isdecimal() and len(name) < 10)
     return [record for n in numbers if (record := JobRecord.read(folder, n)) is not None]
 
 
@@ -114,3 +123,17 @@ def summary_key(when: str, monitor: str) -> str:
 
 def _path(folder: Path, number: int) -> Path:
     return folder / _FOLDER / f"{number}.json"
+
+
+def _read(path: Path, kind: type, remedy: str) -> Any:
+    """Return what `write` left in a file; ConfigError where it is anything else."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError("it is too large")
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict):
+            raise ConfigError("it is no record")
+        check_options("it", kind, plain)
+        return kind(**plain)
+    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
+        raise ConfigError(f"{path} cannot be read ({short(error)}): {remedy}") from None

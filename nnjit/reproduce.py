@@ -1,17 +1,18 @@
 """``python -m nnjit.reproduce``: run a recorded run again, and tell whether the bits agree."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from . import composition, terminal
+from . import composition, terminal, trust
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .environment import environment
 from .errors import ConfigError, DataError, TrackingError
+from .options import names
 from .places import given_path
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
         raise TrackingError(
             f"run={run.id} is {run.status}: only a finished run has weights to compare with"
         )
-    cfg = configuration(query.read_config(mlflow, run.id), options)
+    began = run.tags.get("nnjit.started_in", "")
+    cfg = configuration(query.read_config(mlflow, run.id), options, began)
     out.print(f"run      {run.id} {run.name}, {run.started:%Y-%m-%d %H:%M}", soft_wrap=True)
-    with _in_folder(run.tags.get("nnjit.started_in", "")):
-        data = _load(cfg, run)
-        trainer = composition.build(cfg, "trainer", cfg.trusted)
-        model = composition.build(cfg, "model", cfg.trusted)
+    data = _load(cfg, run)
+    trainer = composition.build(cfg, "trainer", cfg.trusted)
+    model = composition.build(cfg, "model", cfg.trusted)
     task = trainer.prepare(model, data)
     for line in changes(run.tags, environment()):
         out.print(line, soft_wrap=True)
@@ -99,25 +100,35 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     return _judge(client, run, history, model, out)
 
 
-def configuration(recorded: dict[str, Any], options: Mapping[str, str]) -> DictConfig:
+def configuration(
+    recorded: dict[str, Any], options: Mapping[str, str], began: str = ""
+) -> DictConfig:
     """Return the configuration to build from: the recorded one, and the places that were given.
+
+    Parameters
+    ----------
+    recorded, options
+        From the store, and from the command line.
+    began
+        Folder in which the run began: recorded paths may be relative to it. Nothing ever goes
+        there, since Python looks for modules where it is.
 
     Raises
     ------
     ConfigError
-        Where it builds classes of packages that the user has not named as trusted: whoever wrote
-        the store would choose what code runs here.
+        Where it builds classes of packages that the user has not named as trusted.
+    TrackingError
+        Where it is no configuration of a run.
     """
-    cfg = OmegaConf.create(recorded)
+    trusted = names(options.get("trusted", ""))
+    cfg = OmegaConf.create(trust.recorded(recorded, trusted, TrackingError))
+    for key in _FOLDERS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str) and os.path.isdir(began):
+            OmegaConf.update(cfg, key, str(Path(began) / given_path(value)))
     for key in _PLACES:
         if key in options:
             OmegaConf.update(cfg, key, _place(key, options[key]))
-    trusted = [name for name in options.get("trusted", "").split(",") if name]
-    for package in cfg.get("trusted") or []:
-        if package not in trusted:
-            raise ConfigError(
-                f"the run builds classes of {package}: add trusted={package} if you trust it"
-            )
     return cfg
 
 
@@ -130,13 +141,6 @@ def _place(key: str, value: str) -> Any:
         return int(value)
     # What is given here is relative to this folder, not to that of the recorded run.
     return str(given_path(value).absolute()) if key in _FOLDERS else value
-
-
-@contextlib.contextmanager
-def _in_folder(folder: str) -> Any:
-    """Work where the run was started, if that is still there: its paths may be relative."""
-    with contextlib.chdir(folder if os.path.isdir(folder) else "."):
-        yield
 
 
 def _load(cfg: DictConfig, run: "RecordedRun") -> "DataSplits":

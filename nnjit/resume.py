@@ -1,21 +1,23 @@
 """``python -m nnjit.run resume=...``: go on with a run that was interrupted."""
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from . import trust
 from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .errors import CheckpointError, ConfigError
+from .options import names
 from .places import given_path
 from .records import Outcome
 from .run import train
 from .terminal import ProgressDisplay, console
 from .text import say
-from .tracking import RunInfo, find_unfinished, store_uri
+from .tracking import RunInfo, find_by_checkpoint, find_unfinished, store_folders, store_uri
 
-_KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads")
+_KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads", "trusted")
 
 
 def resume(arguments: Sequence[str]) -> Outcome:
@@ -34,6 +36,8 @@ def resume(arguments: Sequence[str]) -> Outcome:
         state, about = Checkpoint.read(path)
         info = RunInfo.from_plain(about, path, run_id)
         cfg = _config(info, options)
+        if not run_id and "uri" in cfg.tracking:
+            info = replace(info, run_id=find_by_checkpoint(path, _store(options)))
         say(f"resume {run_id or path} {_place(state)}\n")
         return train(cfg, ProgressDisplay(console()), info, state)
 
@@ -65,21 +69,22 @@ def _find(options: dict[str, str]) -> tuple[str, Path]:
         return "", path.resolve()
     if not wanted.isalnum():
         raise CheckpointError(f"resume={wanted} does not exist: use latest, an id, or a folder")
-    uri = options.get("tracking.uri") or store_uri(Path(options.get("tracking.root", "runs")))
-    return find_unfinished(wanted, uri)
+    return find_unfinished(wanted, _store(options), store_folders(options))
 
 
-def _config(info: RunInfo, options: dict[str, str]) -> DictConfig:
-    """Return the configuration of the run, with what may change."""
-    cfg = OmegaConf.create(info.config)
-    if not info.run_id and "uri" in cfg.tracking:
-        raise CheckpointError(
-            f"{info.checkpoint} is of a run on record: give its id, or "
-            f"resume=latest tracking.root={shlex.quote(str(cfg.tracking.root))}"
-        )
-    for key, value in options.items():
-        if key != "resume":
-            OmegaConf.update(cfg, key, int(value) if value.isdigit() else value)
+def _store(options: Mapping[str, str]) -> str:
+    return options.get("tracking.uri") or store_uri(Path(options.get("tracking.root", "runs")))
+
+
+def _config(info: RunInfo, options: Mapping[str, str]) -> DictConfig:
+    """Return the configuration of the run, with what may change: a record names no store."""
+    trusted = names(options.get("trusted", ""))
+    cfg = OmegaConf.create(trust.recorded(info.config, trusted, CheckpointError))
+    if "uri" in cfg.tracking:
+        cfg.tracking.root = options.get("tracking.root", "runs")
+        cfg.tracking.uri = options.get("tracking.uri")
+    if value := options.get("trainer.threads"):
+        cfg.trainer.threads = int(value) if value.isdecimal() else value
     return cfg
 
 

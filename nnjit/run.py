@@ -141,7 +141,7 @@ def _checkpoints(cfg: DictConfig, info: Any, resumed: bool) -> list[Checkpoint]:
 
 
 def _check_same(info: Any, data: Any) -> None:
-    if (before := info.tags["nnjit.dataset_digest"]) != data.digest:
+    if (before := info.tags.get("nnjit.dataset_digest")) != data.digest:
         raise DataError(
             f"the data set {data.name} has changed since the run began: its digest was {before}, "
             f"is {data.digest}: start the run again"

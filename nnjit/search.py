@@ -18,12 +18,14 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
+from . import trust
 from .composition import plain
-from .errors import ConfigError
+from .errors import ConfigError, short
+from .options import fits
 from .records import FAILED, FINISHED, JobRecord, summary_key
 from .study import Place, Trial, load_optuna, sampler
 from .threads import available_cores
-from .tracking import without_passwords
+from .tracking import store_folders, without_passwords
 from .tracking.summary import flatten
 
 TARGET = "hydra_plugins.nnjit.SearchSweeper"
@@ -60,8 +62,12 @@ def earlier(config: DictConfig) -> Path | None:
         known = place.open().user_attrs
     except KeyError:
         return None
-    folder = Path(known.get("folder", ""))
-    return folder if folder.is_absolute() and folder.is_dir() else None
+    folder = Path(str(known.get("folder", "")))
+    if not folder.is_absolute() or not folder.is_dir():
+        return None
+    where = {"tracking.root": str(OmegaConf.select(config, "tracking.root") or "runs")}
+    given = Path(config.hydra.sweep.dir)
+    return trust.within(folder, [*store_folders(where), given], "hydra.sweep.dir")
 
 
 @final
@@ -152,7 +158,7 @@ class SearchSweeper(Sweeper):
 
     def _begin(self, recipe: dict[str, str]) -> None:
         """Take note of what the trials have in common, or see that it is as it was."""
-        known = json.loads(self._study.user_attrs.get("recipe", "{}")) or recipe
+        known = _recorded_recipe(self._study) or recipe
         for key in sorted({**known, **recipe}):
             if known.get(key) != recipe.get(key):
                 raise ConfigError(
@@ -183,7 +189,19 @@ class SearchSweeper(Sweeper):
         """Close the trials of a search that was interrupted; run those again that did not end."""
         for trial in self._study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,)):
             if not self._settle(trial.number):
+                self._check_tried(trial)
                 self._run([(trial.number, trial.params)])
+
+    def _check_tried(self, trial: Any) -> None:
+        """See that what a study says was tried is what this search may try."""
+        known = self._distributions()
+        for key, value in trial.params.items():
+            if key not in known or not _may_be(value, known[key]):
+                raise ConfigError(
+                    f"trial {trial.number} of the study {self._place.name} tried {short(key)}="
+                    f"{short(value)}, which this search does not: start another with "
+                    "hydra.sweeper.study=NAME"
+                )
 
     def _run(self, trials: Sequence[tuple[int, dict[str, Any]]]) -> None:
         """Run trials whose numbers follow each other, and tell the study."""
@@ -293,6 +311,23 @@ def _distribution(override: Override) -> Any:
     except (ValueError, IndexError) as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
     raise ConfigError(f"{key}: write choice(...), range(...) or interval(...)")
+
+
+def _may_be(value: Any, distribution: Any) -> bool:
+    choices = getattr(distribution, "choices", None)
+    if choices is not None:
+        return any(type(value) is type(choice) and value == choice for choice in choices)
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+
+
+def _recorded_recipe(study: Any) -> dict[str, str]:
+    try:
+        known = json.loads(study.user_attrs.get("recipe", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        known = None
+    if not fits(known, dict[str, str]):
+        raise ConfigError("the study is damaged: start another with hydra.sweeper.study=NAME")
+    return dict(known)
 
 
 def _first(distribution: Any) -> Any:

@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from . import composition, search, terminal, variants
+from . import composition, search, terminal, trust, variants
 from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
@@ -31,6 +31,8 @@ from .tracking import Parent, SweepInfo, SweepReport, without_passwords
 from .tracking.parent import VARIABLE
 
 _PLAN = "sweep.json"
+# What may be given beside resume=: where the sweep is, how it runs, whom it trusts.
+_NEW = ("tracking.", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.storage=", "trusted=")
 _NOT_BEGUN = "it did not begin"
 # Hydra calls a callback, which knows only what Hydra does: main() resumes before, and closes after.
 _current: "Sweep | None" = None
@@ -259,43 +261,44 @@ def resumed(arguments: list[str]) -> list[str]:
     if not given or not any(flag in arguments for flag in flags):
         return arguments
     more = [a for a in arguments if a not in (*flags, *given)]
-    for argument in more:
-        if not argument.startswith(("tracking.", "hydra/launcher=", "hydra.launcher.")):
-            raise ConfigError(
-                f"{argument}: a sweep goes on as it began, only hydra/launcher and tracking.root "
-                "or uri, which tell where it is, can be given"
-            )
     run = given[-1].partition("=")[2]
     folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
     plan, _resumed = Plan.read(folder), folder
-    root = "tracking.root="
-    more = [
-        root + str(given_path(a[len(root) :]).resolve()) if a.startswith(root) else a for a in more
-    ]
-    os.chdir(plan.cwd)  # its paths may be relative
+    for argument in more:
+        if not argument.startswith(_NEW) and argument not in plan.arguments:
+            raise ConfigError(
+                f"{argument}: a sweep goes on as it began, only hydra/launcher, trusted, and "
+                "tracking.root or uri, which tell where it is, can be given"
+            )
+    if os.path.isdir(plan.cwd) and not os.path.samefile(plan.cwd, "."):
+        raise ConfigError(
+            f"the sweep began in {plan.cwd}, and its paths may be relative: go there to resume it"
+        )
     return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
 
 
-def _merged(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the arguments with these overrides, among the others: argparse wants them together."""
-    new = {_key(o): o for o in quoted(overrides)}
-    stale = ("hydra.launcher.",) if "hydra/launcher" in new else ()
-    kept = [new.pop(_key(a), a) for a in arguments if not a.startswith(stale)]
+def _merged(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return recorded arguments with those that are given now.
+
+    The overrides stay together: argparse wants them so.
+    """
+    new = quoted([a for a in given if a not in recorded])
+    stale = ("hydra.launcher.",) if any(a.startswith("hydra/launcher=") for a in given) else ()
+    kept = [a for a in recorded if a in given or not a.startswith(stale)]
+    kept = trust.recorded_arguments(kept, given)
     place = next((i for i, a in enumerate(kept) if "=" in a and not a.startswith("-")), len(kept))
-    return [*kept[:place], *new.values(), *kept[place:]]
-
-
-def _key(argument: str) -> str:
-    return argument.partition("=")[0]
+    return [*kept[:place], *new, *kept[place:]]
 
 
 def _stored(run: str, overrides: Sequence[str]) -> Path:
     """Return the folder of a sweep in the store that the overrides name."""
-    from .tracking import MlflowTracker
+    from .tracking import MlflowTracker, store_folders
 
     pairs = [o.removeprefix("tracking.").split("=", 1) for o in overrides if "=" in o]
     options = {key: value for key, value in pairs if key in ("root", "uri")}
-    return MlflowTracker(**options).parent().find(run)
+    folder = MlflowTracker(**options).parent().find(run)
+    where = {f"tracking.{key}": value for key, value in options.items()}
+    return trust.within(folder, store_folders(where), "resume")
 
 
 def _without_store(jobs: Sequence[Sequence[str]] | None) -> list[list[str]]:

@@ -10,10 +10,10 @@ at the command line alone chooses what code runs. So:
 - files that a store names are taken only from the folders of that store, or from one that the
   command line names (`within`);
 - of a recorded command line only overrides of the run's own settings are taken, and few of Hydra's:
-  none that loads, logs, calls back, sets variables or starts a program; and a sweep goes on only in
-  the folder in which it began, since Python starts workers there (`recorded_arguments`).
+  none that loads, logs, calls back, sets variables or starts a program (`recorded_arguments`).
 
 Reading is safe by itself: `persistence` reads plain values only, everything else is JSON or YAML.
+Nothing goes to a folder that a record names, since Python looks for modules where it is started.
 """
 
 import inspect
@@ -24,26 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, NnjitError, TrackingError, short
+from .options import fits
 
-_MOST_VALUES = 10_000  # in a recorded configuration; a few bytes of YAML can mean billions
-_MOST_DEPTH = 20
+_MOST_VALUES, _MOST_DEPTH = 10_000, 20  # of a configuration; few bytes of YAML can mean billions
 _GROUPS = (
-    "dataset",
-    "model",
-    "optimizer",
-    "schedule",
-    "trainer",
-    "tracking",
-    "experiment",
-    "search",
+    *("dataset", "model", "optimizer", "schedule"),
+    *("trainer", "tracking", "experiment", "search"),
 )
 _SETTINGS = (*_GROUPS, "name", "seed", "checkpoint_every", "n_classes")
 _STORES = ("tracking.root", "tracking.uri", "tracking.artifacts")  # a server is told secrets
 _OF_HYDRA = re.compile(
-    r"hydra\.(sweep\.dir|job\.name|"
+    r"hydra\.(sweep\.dir|job\.name|launcher\.(n_jobs|cpus_per_task|timeout_min)|"
     r"sweeper\.(max_batch_size|study|n_trials|n_jobs|seed|n_startup_trials|prune|"
-    r"n_unpruned_trials|n_warmup_epochs)|"
-    r"launcher\.(n_jobs|cpus_per_task|timeout_min))"
+    r"n_unpruned_trials|n_warmup_epochs))"
 )
 _CHOICES = {
     "hydra/launcher": ("basic", "joblib", "slurm", "submitit_local", "ray"),
@@ -54,14 +47,10 @@ _NODE = re.compile(r"\$\{[\w.]+\}")  # refers to another setting; calls nothing
 
 
 def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
-    """Return the class that a ``_target_`` names.
-
-    Raises
-    ------
-    ConfigError
-        Where it does not exist, or is neither a part of nnjit nor of a trusted package.
-    """
+    """Return the class that a ``_target_`` names, a part of nnjit or of a trusted package."""
     from hydra.utils import get_object  # finds what hydra.utils.instantiate will build
+
+    from . import datasets, layers, model, optimizers, schedules, tracking, trainer
 
     if not isinstance(target, str):
         raise ConfigError(f"{place}._target_={short(target)} is no name of a class")
@@ -74,64 +63,47 @@ def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
     try:
         found = get_object(target)
     except Exception as error:
-        raise ConfigError(f"{place}._target_={target} does not exist: {short(error)}") from None
-    if package in trusted or (inspect.isclass(found) and issubclass(found, parts())):
+        raise ConfigError(
+            f"{place}._target_={short(target)} does not exist: {short(error)}"
+        ) from None
+    parts = (
+        *(datasets.Dataset, layers.Layer, layers.Bptt, model.Sequential, trainer.Trainer),
+        *(optimizers.Optimizer, schedules.Schedule, tracking.Tracker),
+    )
+    if package in trusted or (inspect.isclass(found) and issubclass(found, parts)):
         return found
     raise ConfigError(f"{place}._target_={target} is no part that a configuration can build")
 
 
-def parts() -> tuple[type, ...]:
-    """Return the classes that a configuration may build: these, and what derives from them."""
-    from .datasets import Dataset
-    from .layers import Bptt, Layer
-    from .model import Sequential
-    from .optimizers import Optimizer
-    from .schedules import Schedule
-    from .tracking import Tracker
-    from .trainer import Trainer
-
-    return Dataset, Layer, Bptt, Sequential, Optimizer, Schedule, Tracker, Trainer
-
-
 def check_settled(value: Any, place: str = "", error: type[NnjitError] = ConfigError) -> None:
-    """See that plain values hold no interpolation, and are not endless.
-
-    Raises
-    ------
-    NnjitError
-        The given one, where they do or are.
-    """
+    """Raise the error where values are not plain, hold an interpolation, or are endless."""
     pending, seen = [(value, place, 0)], 0
     while pending:
         value, place, depth = pending.pop()
         seen += 1
         if seen > _MOST_VALUES or depth > _MOST_DEPTH:
-            raise error(f"{place} is part of more values than any configuration of nnjit has")
+            raise error(f"{short(place)} is part of more values than any configuration has")
         if isinstance(value, str) and "${" in value:
-            raise error(f"{place}={short(value)} is still an interpolation, and stands for nothing")
+            raise error(
+                f"{short(place)}={short(value)} is still an interpolation: it stands for nothing"
+            )
         if isinstance(value, dict):
-            pending += [(key, place, depth) for key in value if isinstance(key, str)]
-            pending += [(v, f"{place}.{k}".strip("."), depth + 1) for k, v in value.items()]
+            pending += [(key, place, depth) for key in value]
+            pending += [(v, f"{place}.{short(k)}"[-99:], depth + 1) for k, v in value.items()]
         elif isinstance(value, list):
-            pending += [(v, f"{place}.{i}", depth + 1) for i, v in enumerate(value)]
+            pending += [(v, f"{place}.{i}"[-99:], depth + 1) for i, v in enumerate(value)]
+        elif not isinstance(value, str | int | float | None):
+            raise error(f"{short(place)} is a {type(value).__name__}, no plain value")
 
 
 def recorded(config: Any, trusted: Sequence[str], error: type[NnjitError]) -> dict[str, Any]:
-    """Return a recorded configuration, which trusts what the command line trusts and no more.
-
-    Raises
-    ------
-    NnjitError
-        The given one, where it is no configuration of a run or holds an interpolation.
-    ConfigError
-        Where it builds classes of packages that the command line does not name as trusted.
-    """
+    """Return a recorded configuration, which trusts what the command line trusts and no more."""
     check_settled(config, error=error)
-    groups = ("dataset", "model", "trainer", "tracking")
-    if not isinstance(config, dict) or any(not isinstance(config.get(g), dict) for g in groups):
-        raise error(f"the recorded configuration has no {', '.join(groups)}: it is damaged")
-    before = config.get("trusted") or []
-    for package in before if isinstance(before, list) else [before]:
+    groups = dict.fromkeys(("dataset", "model", "trainer", "tracking"), dict)
+    for key, kind in {**groups, "seed": int, "trusted": list[str] | None}.items():
+        if not isinstance(config, dict) or not fits(config.get(key), kind):
+            raise error(f"the recorded configuration has no {key} that can be: it is damaged")
+    for package in config.get("trusted") or ():
         if package not in trusted:
             raise ConfigError(
                 f"the run builds classes of {short(package)}: "
@@ -140,36 +112,30 @@ def recorded(config: Any, trusted: Sequence[str], error: type[NnjitError]) -> di
     return {**config, "trusted": list(trusted)}
 
 
-def within(path: Path, folders: Sequence[Path], remedy: str) -> Path:
-    """Return a path that a store names, links resolved; TrackingError where it lies elsewhere."""
-    place = Path(os.path.realpath(path))
-    if "\0" in str(path) or not any(place.is_relative_to(f.resolve()) for f in folders):
-        where = " or ".join(str(f.resolve()) for f in folders)
+def is_within(path: Path, folders: Sequence[Path]) -> bool:
+    """Tell whether a path lies in one of these folders, links resolved."""
+    place = Path(os.path.realpath(path)) if "\0" not in str(path) else Path("/")
+    return any(place.is_relative_to(os.path.realpath(folder)) for folder in folders)
+
+
+def within(path: Path, folders: Sequence[Path], key: str) -> Path:
+    """Return a path that a store names; ``key`` names such a one on the command line."""
+    if not is_within(path, folders):
+        where = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         raise TrackingError(
             f"the store names {short(str(path))}, which is not in {where}: if you trust what is "
-            f"there, give {remedy}={short(str(path))}"
+            f"there, give {key}={short(str(path))}"
         )
-    return place
+    return Path(os.path.realpath(path))
 
 
 def recorded_arguments(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
     """Return what of a recorded command line may be given to Hydra again.
 
-    Parameters
-    ----------
-    recorded
-        As the plan of a sweep has it.
-    given
-        What stands on the command line now. What is recorded of the same keys is left out, and what
-        is recorded word for word as it is given is taken.
-
-    Raises
-    ------
-    ConfigError
-        For the first argument that may not.
+    Of the same keys what is given goes first, and what is given word for word is taken.
     """
-    keys = {_key(argument) for argument in given if not argument.startswith("-")}
-    kept = [a for a in recorded if a in given or a.startswith("-") or _key(a) not in keys]
+    keys = {a.partition("=")[0] for a in given if not a.startswith("-")}
+    kept = [a for a in recorded if a in given or a[:1] == "-" or a.partition("=")[0] not in keys]
     for argument in kept:
         if argument not in ("-m", "--multirun", *given) and not _harmless(argument):
             raise ConfigError(
@@ -191,7 +157,3 @@ def _harmless(argument: str) -> bool:
     if "/" in key or key in _GROUPS:  # its value names a file
         return not set(value) & set("$\\:@/{") and ".." not in value
     return key not in _STORES and "\\" not in value and "$" not in _NODE.sub("", value)
-
-
-def _key(argument: str) -> str:
-    return argument.partition("=")[0]

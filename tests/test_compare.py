@@ -254,18 +254,24 @@ def test_reproduce_refuses(arguments, message):
         reproduce.parse(arguments)
 
 
+RECORDED = {"dataset": {}, "model": {}, "trainer": {"threads": None}, "tracking": {}, "seed": 1}
+
+
 def test_a_store_does_not_choose_whom_to_trust():
-    recorded = {"trusted": ["os"], "dataset": {"root": "music"}}
-    with pytest.raises(ConfigError, match="add trusted=os if you trust it"):
+    recorded = {**RECORDED, "trusted": ["os"]}
+    with pytest.raises(ConfigError, match=r"add trusted=\[os\] if you trust it"):
         reproduce.configuration(recorded, {"trusted": "numpy"})
-    assert reproduce.configuration(recorded, {"trusted": "numpy,os"}).trusted == ["os"]
+    assert reproduce.configuration(recorded, {"trusted": "[numpy,os]"}).trusted == ["numpy", "os"]
 
 
 def test_places_may_be_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recorded = {"dataset": {"root": "music"}, "trainer": {"threads": None}}
-    cfg = reproduce.configuration(recorded, {"dataset.root": "here", "trainer.threads": "2"})
+    recorded = {**RECORDED, "dataset": {"root": "music", "cache_dir": "runs/cache"}}
+    options = {"dataset.root": "here", "trainer.threads": "2"}
+    cfg = reproduce.configuration(recorded, options, "/usr")
     assert (cfg.dataset.root, cfg.trainer.threads) == (str(tmp_path / "here"), 2)
+    assert cfg.dataset.cache_dir == "/usr/runs/cache"
+    assert reproduce.configuration(recorded, {}, "/no/where").dataset.root == "music"
 
 
 class Experiment:

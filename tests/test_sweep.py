@@ -167,7 +167,7 @@ def test_plan_is_read_back(tmp_path):
     plan(parent="abc").write(tmp_path)
     assert Plan.read(tmp_path) == plan(parent="abc")
     (tmp_path / "sweep.json").write_text('{"total": 3')
-    with pytest.raises(ConfigError, match="start it again"):
+    with pytest.raises(ConfigError, match="start the sweep again"):
         Plan.read(tmp_path)
 
 
@@ -193,15 +193,28 @@ def test_a_job_that_had_ended_is_not_lost(records, tmp_path):
 def test_resuming_keeps_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_resumed", None)
     launched = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    arguments = ["-m", "--config-dir", "conf", "seed=1,2", "tracking.root=a", *launched]
+    arguments = ["-m", "--config-dir", "conf", "seed=1,2", "model=ff", *launched]
     plan(arguments=arguments, cwd=str(tmp_path)).write(tmp_path)
-    monkeypatch.chdir("/")
+    monkeypatch.chdir(tmp_path)
     place = f"hydra.sweep.dir={tmp_path}"
-    found = sweep.resumed(["-m", f"resume={tmp_path}"])
+    again = ["-m", f"resume={tmp_path}", "--config-dir", "conf"]
+    found = sweep.resumed(again)
     assert found == [*arguments[:3], place, *arguments[3:]]
-    assert os.getcwd() == str(tmp_path)
-    found = sweep.resumed(["-m", f"resume={tmp_path}", "hydra/launcher=basic", "tracking.root=b"])
-    assert found[4:] == ["seed=1,2", f"tracking.root={tmp_path}/b", "hydra/launcher=basic"]
+    found = sweep.resumed([*again, "hydra/launcher=basic", "tracking.root=b"])
+    new = ["hydra/launcher=basic", "tracking.root=b", place]
+    assert found == [*arguments[:3], *new, "seed=1,2", "model=ff"]
+
+
+def test_a_sweep_goes_on_where_it_began(tmp_path, monkeypatch):
+    """Workers are started there, and Python looks for modules where it is started."""
+    monkeypatch.setattr(sweep, "_resumed", None)
+    plan(arguments=["-m", "seed=1,2"], cwd=str(tmp_path)).write(tmp_path)
+    monkeypatch.chdir("/")
+    with pytest.raises(ConfigError, match=r"the sweep began in .*: go there to resume it"):
+        sweep.resumed(["-m", f"resume={tmp_path}"])
+    assert os.getcwd() == "/"
+    plan(arguments=["-m", "seed=1,2"], cwd=str(tmp_path / "moved")).write(tmp_path)
+    assert sweep.resumed(["-m", f"resume={tmp_path}"])[-1] == "seed=1,2"
 
 
 @pytest.mark.parametrize("arguments", [["resume=latest"], ["-m", "seed=1,2"], ["model=gru"]])

@@ -6,8 +6,8 @@ from .base import NoTracker, RunInfo, Tracker
 from .mlflow_tracker import MlflowTracker
 from .moved import readable
 from .parent import NoParent, Parent, SweepInfo, SweepReport
-from .store import fetch_model, find_run, open_existing, open_store, store_uri
-from .unfinished import find_unfinished
+from .store import fetch_model, find_run, open_existing, open_store, store_folders, store_uri
+from .unfinished import find_by_checkpoint, find_unfinished
 
 __all__ = [
     "MlflowTracker",
@@ -20,12 +20,14 @@ __all__ = [
     "Tracker",
     "alone",
     "fetch_model",
+    "find_by_checkpoint",
     "find_run",
     "find_unfinished",
     "open_existing",
     "open_store",
     "query",
     "readable",
+    "store_folders",
     "store_uri",
     "views",
     "without_passwords",

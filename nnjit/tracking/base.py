@@ -4,12 +4,14 @@ import shlex
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, get_type_hints
 
 from ..callbacks import Callback
 from ..classifier import Classifier
 from ..datasets import DataSplits
+from ..errors import CheckpointError, ConfigError
 from ..history import History
+from ..options import expect
 from .parent import NoParent, Parent
 
 
@@ -37,7 +39,18 @@ class RunInfo:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], checkpoint: Path, run_id: str = "") -> "RunInfo":
-        """Return what `to_plain` gave, for a run that goes on from a checkpoint."""
+        """Return what `to_plain` gave, for a run that goes on from a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is something else.
+        """
+        kinds = get_type_hints(cls)
+        try:
+            expect("the run", plain, **{k: kinds[k] for k in kinds if k not in _PLACES})
+        except ConfigError as error:
+            raise CheckpointError(f"{checkpoint} is damaged or altered: {error}") from None
         return cls(**plain, folder=checkpoint.parent, checkpoint=checkpoint, run_id=run_id)
 
     def resume_line(self, what: str) -> list[str]:

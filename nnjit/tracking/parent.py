@@ -136,7 +136,7 @@ class MlflowParent(Parent):
                 raise TrackingError(
                     f"resume=latest: no sweep in {store} was interrupted or has a job that failed"
                 )
-            return Path(found[0].data.tags["nnjit.folder"])
+            return self._folder(found[0].data.tags)
         try:
             tags = client.get_run(run).data.tags
         except mlflow.exceptions.MlflowException:
@@ -146,7 +146,7 @@ class MlflowParent(Parent):
             ) from None
         if tags.get("nnjit.kind") != "sweep":
             raise TrackingError(f"resume={run} is no sweep: leave -m out to resume a single run")
-        return Path(tags["nnjit.folder"])
+        return self._folder(tags)
 
     def finish(self, report: SweepReport) -> list[str]:
         """Log the means, the description and the files; see that every job is on record."""
@@ -163,6 +163,12 @@ class MlflowParent(Parent):
         self._client.set_tag(self.run_id, "mlflow.note.content", report.description)
         self._client.set_terminated(self.run_id, report.status)
         return self._tracker.where("sweep", self._experiment, self.run_id)
+
+    @staticmethod
+    def _folder(tags: dict[str, str]) -> Path:
+        if "nnjit.folder" not in tags:
+            raise TrackingError("the sweep has no folder on record: start it again")
+        return Path(tags["nnjit.folder"])
 
     def _close_children(self, records: Sequence[JobRecord]) -> None:
         """Close runs whose process is gone, and record jobs that ended before they had a run."""

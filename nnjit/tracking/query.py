@@ -6,6 +6,7 @@ from typing import Any, final
 
 from ..errors import ConfigError, TrackingError
 
+_MOST_TEXT = 1_000_000  # characters of a configuration
 _PAGE = 1000  # runs that MLflow gives at a time
 _ATTRIBUTES = ("id", "name", "status", "started", "seconds")
 
@@ -128,8 +129,8 @@ def read_config(mlflow: Any, run_id: str) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError:
+        config = yaml.safe_load(text) if len(text) < _MOST_TEXT else None
+    except (yaml.YAMLError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise TrackingError(f"run={run_id}: its config.yaml is damaged")

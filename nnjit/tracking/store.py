@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,25 @@ from .address import opening, without_passwords
 from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri
 
+RUNS = "runs"  # the default of tracking.root, and where hydra.run.dir and hydra.sweep.dir lie
+
 
 def store_uri(root: Path) -> str:
     """Return the address of the SQLite store in a folder, absolute."""
     return sqlite_uri(given_path(root).resolve() / "mlflow.db")
+
+
+def store_folders(options: Mapping[str, str]) -> list[Path]:
+    """Return the folders whose files belong to a store: its own, and where runs leave files.
+
+    Parameters
+    ----------
+    options
+        ``tracking.root`` and ``tracking.uri``, where they are given.
+    """
+    folders = [given_path(options.get("tracking.root", RUNS)), Path(RUNS)]
+    file = sqlite_file(options.get("tracking.uri") or "")
+    return [*folders, *([file.parent] if file is not None else [])]
 
 
 def open_store(uri: str) -> tuple[Any, Any]:

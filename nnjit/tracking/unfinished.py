@@ -1,25 +1,30 @@
 """Runs in a store that did not finish, and whether they can go on."""
 
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import is_held
 from ..errors import TrackingError
+from ..trust import is_within, within
+from .address import without_passwords
 from .store import find_run, open_existing
 
 CHECKPOINT_TAG, FAILURE_TAG = "nnjit.checkpoint", "nnjit.failure"
 _BITS = ("version.numpy", "version.numba", "version.nnjit", "mlflow.source.git.commit", "cpu")
 
 
-def find_unfinished(run: str, uri: str) -> tuple[str, Path]:
+def find_unfinished(run: str, uri: str, folders: Sequence[Path]) -> tuple[str, Path]:
     """Return the id of a run that can go on, and its checkpoint.
 
     Parameters
     ----------
     run
         An id, or "latest": the newest run that did not finish and that no process is at work on.
+    folders
+        Where a checkpoint may lie, see `store_folders`.
 
     Raises
     ------
@@ -28,12 +33,12 @@ def find_unfinished(run: str, uri: str) -> tuple[str, Path]:
     """
     _, client = open_existing(uri, "tracking.root=FOLDER")
     if run == "latest":
-        found = next((r for r in _unfinished(client) if not _at_work(r)), None)
+        found = next((r for r in _unfinished(client) if not _at_work(r, folders)), None)
         if found is None:
             raise TrackingError("resume=latest: the store has no run that was interrupted")
-        return found.info.run_id, _checkpoint(found)
+        return found.info.run_id, _checkpoint(found, folders)
     found = find_run(client, run, "resume")
-    return found.info.run_id, _checkpoint(found)
+    return found.info.run_id, _checkpoint(found, folders)
 
 
 def _unfinished(client: Any) -> Iterator[Any]:
@@ -53,12 +58,25 @@ def _unfinished(client: Any) -> Iterator[Any]:
             return
 
 
-def _at_work(run: Any) -> bool:
-    path = run.data.tags.get(CHECKPOINT_TAG)
-    return path is not None and is_held(Path(path))
+def find_by_checkpoint(path: Path, uri: str) -> str:
+    """Return the id of the run of a checkpoint; TrackingError where the store has none."""
+    _, client = open_existing(uri, "tracking.root=FOLDER")
+    for run in _unfinished(client):
+        named = run.data.tags.get(CHECKPOINT_TAG)
+        if named is not None and os.path.realpath(named) == os.path.realpath(path):
+            return str(run.info.run_id)
+    raise TrackingError(
+        f"{path} is of a run on record, which {without_passwords(uri)} does not have, or not as "
+        "interrupted: add tracking.root=FOLDER, or tracking.uri"
+    )
 
 
-def _checkpoint(run: Any) -> Path:
+def _at_work(run: Any, folders: Sequence[Path]) -> bool:
+    named = run.data.tags.get(CHECKPOINT_TAG)
+    return named is not None and is_within(Path(named), folders) and is_held(Path(named))
+
+
+def _checkpoint(run: Any, folders: Sequence[Path]) -> Path:
     """Return the checkpoint of a run; TrackingError where it cannot go on."""
     tags, name = run.data.tags, f"run {run.info.run_id}"
     failure = tags.get(FAILURE_TAG, "")
@@ -70,7 +88,7 @@ def _checkpoint(run: Any) -> Path:
         raise TrackingError(f"{name} would diverge again: {failure.partition(': ')[2]}")
     if CHECKPOINT_TAG not in tags:
         raise TrackingError(f"{name} has no checkpoint: checkpoint_every was null, start it again")
-    path = Path(tags[CHECKPOINT_TAG])
+    path = within(Path(tags[CHECKPOINT_TAG]), folders, "resume")
     if not path.exists():
         raise TrackingError(
             f"the checkpoint of {name} is not at {path}: resume it on the machine where it ran, "
