@@ -1,3 +1,7 @@
+import os
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -5,7 +9,7 @@ import toy
 
 from nnjit import predict
 from nnjit.classifier import Classifier
-from nnjit.datasets import Encoding
+from nnjit.datasets import Encoding, audio, encode_file, reader
 from nnjit.errors import ConfigError
 from nnjit.layers import Codes
 from nnjit.predict import parse
@@ -154,3 +158,65 @@ def test_bad_input_is_one_line(arguments, message, model_file, tmp_path, capsys)
     assert len(err) == 1
     assert err[0].startswith("nnjit: ")
     assert message in err[0]
+
+
+def test_memory_does_not_grow_with_the_recording(model_file, wav, monkeypatch):
+    monkeypatch.setattr(reader, "_KEPT", 0)
+    for module in (reader, audio):
+        monkeypatch.setattr(module, "BLOCK", 1 << 13)
+    monkeypatch.setattr(audio, "_STEPS", 1 << 13)
+    classifier = Classifier.load(model_file)
+    encoding = Encoding(levels=4, rate=100, duration=0.5)
+    classifier = Classifier(classifier.model, encoding, classifier.classes)
+    peaks = []
+    for seconds in (100, 1000):
+        path = wav("a.wav", seconds)
+        classifier.predict_file(path)
+        tracemalloc.start()
+        assert len(classifier.predict_file(path).ids) == 2 * seconds
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # What is kept of a clip is its name and its probabilities; its samples would be 4 kB.
+    assert peaks[1] - peaks[0] < 1800 * 500
+
+
+def test_clips_a_few_at_a_time_have_the_bits_of_all_at_once(model_file, wav, monkeypatch):
+    path = wav("a.wav", 60)
+    classifier = Classifier.load(model_file)
+    codes, _ = encode_file(path, classifier.encoding)
+    monkeypatch.setattr(audio, "_STEPS", 1)
+    few = classifier.predict_file(path)
+    assert np.array_equal(few.probabilities, classifier.predict(codes).probabilities)
+    assert len(few.ids) == len(set(few.ids)) == 120
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_odd_files_are_told_in_one_line(model_file, wav, tmp_path, capsys):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    (tmp_path / "gsm").mkdir()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
+    soundfile.write(tmp_path / "gsm/a.wav", noise, 8000, subtype="GSM610")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    wav("plain.wav").rename(odd)
+    raw = tmp_path / "a.raw"
+    raw.write_bytes(bytes(8000))
+    link = tmp_path / "link.wav"
+    link.symlink_to(tmp_path / "nowhere.wav")
+    for path, said in {
+        pipe: "a pipe, a device or the like",
+        "/dev/zero": "a pipe, a device or the like",
+        raw: "it has no header that tells rate and sample format",
+        link: "does not exist",
+        wav(
+            "short.wav", 0.1
+        ): "shorter than one clip of 0.5 s: the model judges clips of that length",
+    }.items():
+        code, _, err = run(capsys, f"model={model_file}", f"audio={path}")
+        assert (code, len(err)) == (1, 1)
+        assert said in err[0]
+    code, out, err = run(capsys, f"model={model_file}", f"audio={tmp_path / 'gsm/a.wav'}")
+    assert (code, err) == (0, [])
+    code, out, err = run(capsys, f"model={model_file}", f"audio={odd}")
+    assert (code, err) == (0, [])
+    assert "/caf\\udce9.wav: " in out[-2]

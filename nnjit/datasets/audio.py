@@ -101,7 +101,7 @@ def range_of(blocks: Iterable[NDArray[np.float64]]) -> Range:
         count += len(block)
     if not count:
         raise DataError("holds no samples: replace or remove it")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         width = high - low
     if not np.isfinite(width):
         raise DataError("holds samples that are NaN or infinite: export it again")

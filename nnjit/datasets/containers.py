@@ -106,7 +106,7 @@ def content(file: BinaryIO, size: int) -> Content:
         if re.match(magic, header.head, re.DOTALL):
             try:
                 extent = layout(header)
-            except (struct.error, ValueError, IndexError):
+            except (struct.error, ValueError, LookupError):
                 extent = None  # libsndfile says what is wrong with it
             return Content([None]) if extent is None else _compare(header, extent)
     for magic, length in _UNTOLD.items():
@@ -181,6 +181,8 @@ def _are_chunks(header: Header, at: int, form: str) -> bool:
 def _flac(header: Header) -> Content:
     # Told that the length is unknown, libsndfile decodes all there is.
     at = 8 + 13
+    if header.size < at + 5:
+        return Content([None])  # libsndfile says what is wrong with it
     low = header.number(at, ">B") & 0xF0
     frames = (header.number(at, ">B") & 0x0F) << 32 | header.number(at + 1, ">I")
     return Content([replaced(header.size, at, bytes([low]) + bytes(4))], frames)

@@ -175,8 +175,9 @@ class Recording:
                     break
                 count += len(block)
                 # Channels of inf and -inf average to NaN, which is told when it is encoded.
-                with np.errstate(invalid="ignore"):
-                    yield block.mean(axis=1)
+                with np.errstate(invalid="ignore", over="ignore"):
+                    mixed = block.mean(axis=1)
+                yield mixed
         if count < announced:
             raise DataError("ends before its header says so: copy or download it again")
 
