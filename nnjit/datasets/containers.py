@@ -106,7 +106,7 @@ def content(file: BinaryIO, size: int) -> Content:
         if re.match(magic, header.head, re.DOTALL):
             try:
                 extent = layout(header)
-            except (struct.error, ValueError, LookupError):
+            except (struct.error, ValueError, LookupError, ArithmeticError):
                 extent = None  # libsndfile says what is wrong with it
             return Content([None]) if extent is None else _compare(header, extent)
     for magic, length in _UNTOLD.items():
