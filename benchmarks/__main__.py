@@ -13,6 +13,7 @@ import numpy as np
 
 from nnjit.threads import set_threads
 
+from . import tables
 from .bounds import bounds
 from .clock import seconds
 from .report import markdown, plot
@@ -117,6 +118,8 @@ def main() -> None:
     if any("speedup" in row for row in rows):
         plot(result).savefig(options.out / "speedup.png", dpi=110)
     print(f"wrote results.json, results.md and speedup.png to {options.out}")
+    if options.out.resolve() == HERE:
+        tables.write()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from . import tables
+
 HERE = Path(__file__).parent
 LENGTHS = (10_000, 44_100, 110_250, 220_500, 441_000)
 MOST_KEPT = 110_250  # steps; all gates of more would take gigabytes
@@ -53,6 +55,7 @@ def main() -> None:
             )
     (HERE / "memory.json").write_text(json.dumps(rows, indent=1))
     plot(rows).savefig(HERE / "memory.png", dpi=110)
+    tables.write()
 
 
 def plot(rows: list[dict[str, Any]]) -> Any:

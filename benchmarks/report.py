@@ -27,7 +27,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [about, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in result["rows"]:
         times = [f"{row[side]['best'] * 1e3:.3f}" for side in ("nnjit", *peers) if side in row]
-        ratios = [_ratio(row["speedup"][p]) for p in peers]
+        ratios = [ratio(row["speedup"][p]) for p in peers]
         lines.append(f"| {' | '.join([row['task'], *times, *ratios, *_bound(row, peers)])} |")
     return "\n".join(lines) + "\n"
 
@@ -37,12 +37,14 @@ def _bound(row: dict[str, Any], peers: list[str]) -> list[str]:
         return [""] * (4 if peers else 3)
     least = row["bound"]["seconds"]
     found = [f"{least * 1e3:.3f}", f"{row['nnjit']['best'] / least:.2f}", row["bound"]["by"]]
-    return [*found, *([_ratio(min(row[p]["best"] for p in peers) / least)] if peers else [])]
+    return [*found, *([ratio(min(row[p]["best"] for p in peers) / least)] if peers else [])]
 
 
-def _ratio(value: float) -> str:
-    text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-    return f"**{text}** (slower)" if value < 1 else text
+def ratio(value: float) -> str:
+    """Return how many times faster; below 1, which is slower, in bold and never rounded up to 1."""
+    if value < 1:
+        return f"**{int(value * 100) / 100:.2f}**"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def plot(result: dict[str, Any]) -> Figure:
