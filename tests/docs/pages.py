@@ -168,7 +168,10 @@ class Reader:
             raise AssertionError(f"{block.place} exited with {code}:\n" + "\n".join(printed))
         return printed
 
-    def end(self) -> None:
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Interrupt the servers; AssertionError where one does not end by itself."""
         for server in self.servers:
             with contextlib.suppress(ProcessLookupError):
@@ -223,39 +226,38 @@ class Reader:
         return False
 
 
-def read(page: Path, rewrite: bool = False) -> None:
-    """Run all blocks of a page and compare what they print with what it shows.
-
-    Parameters
-    ----------
-    rewrite
-        Write into the page what is printed now.
-    """
-    content = page.read_text()
-    with folder() as place:
-        reader = Reader(place)
-        try:
-            for block in blocks(page):
-                if block.language not in RUN or block.mark == "skip":
-                    continue
-                began = time.monotonic()
+def read(page: Path) -> None:
+    """Run all blocks of a page; AssertionError where one fails or prints something else."""
+    with folder() as place, Reader(place) as reader:
+        for block in blocks(page):
+            if block.mark != "skip":
                 printed = reader.run(block)
                 try:
-                    now = fit(block.shown, printed)
+                    fit(block.shown, printed)
                 except AssertionError as error:
                     everything = "\n".join(printed)
-                    raise AssertionError(f"{block.place}: {error}\n{everything}") from None
-                if rewrite:
-                    print(f"{block.place}  {time.monotonic() - began:.1f} s", flush=True)
-                    if block.shown:
-                        old, new = ("\n".join(lines) + "\n```" for lines in (block.shown, now))
-                        content = content.replace(old, new)
-        finally:
-            reader.end()
-    if rewrite:
-        page.write_text(content)
+                    raise AssertionError(f"{block.place}: {error}\n\n{everything}") from None
+
+
+def rewrite(page: Path) -> None:
+    """Run all blocks of a page, and write what they print now where it still fits."""
+    with folder() as place, Reader(place) as reader:
+        for block in blocks(page):
+            if block.mark == "skip":
+                continue
+            began = time.monotonic()
+            printed: list[str] = []
+            try:
+                printed = reader.run(block)
+                now = fit(block.shown, printed)
+            except AssertionError as error:
+                print(f"{block.place}: {error}", *printed, sep="\n", flush=True)
+                continue
+            print(f"{block.place}  {time.monotonic() - began:.1f} s", flush=True)
+            old, new = ("\n".join(["```text", *lines, "```"]) for lines in (block.shown, now))
+            page.write_text(page.read_text().replace(old, new))
 
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        read(Path(name).resolve(), rewrite=True)
+        rewrite(Path(name).resolve())
