@@ -95,7 +95,7 @@ class Callback:
         """After the last epoch; not called when training fails."""
 
     def on_interrupt(self, progress: Progress) -> None:
-        """After Ctrl-C or SIGTERM, anywhere."""
+        """After Ctrl-C, SIGTERM or the end of the terminal, anywhere."""
 
 
 @final

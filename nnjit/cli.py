@@ -3,14 +3,13 @@
 import contextlib
 import errno
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import signals
 from .errors import ConfigError, NnjitError
 from .text import open_streams, say
 
@@ -23,52 +22,29 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 def one_line_errors() -> Iterator[None]:
     """Turn errors that a user can mend into one line on stderr and exit code 1.
 
-    Bugs keep their traceback. SIGTERM ends like Ctrl-C, so that a run can still be closed.
+    Bugs keep their traceback. SIGTERM and the end of the terminal are heard as Ctrl-C is, so that a
+    run can still be closed.
     """
     open_streams()
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        _exit("interrupted", _INTERRUPTED)
-    except BrokenPipeError:  # who read the output has gone, as in ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        _exit(message)
-
-
-@contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done.
-
-    A transaction that is broken off in Python code may keep its lock on an SQLite file as long as
-    the traceback lives.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
-        yield
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    with signals.heard(last=True):
+        try:
+            yield
+            signals.check()
+        except KeyboardInterrupt:
+            _exit("interrupted", _INTERRUPTED)
+        except BrokenPipeError:  # who read the output has gone, as in ... | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            _exit(message)
 
 
 def _exit(message: str, code: int = 1) -> None:
-    say(f"nnjit: {' '.join(message.split())}", sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        say(f"nnjit: {' '.join(message.split())}", sys.stderr)
     raise SystemExit(code) from None
 
 

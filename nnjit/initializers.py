@@ -9,6 +9,25 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], NDArray[np.float64]]
+_MOST_AT_ONCE = 1 << 22  # numbers of one call: a signal waits for its end
+
+
+def _drawn(
+    draw: Callable[[int], NDArray[np.float64]], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return an array of what ``draw(n)`` returns, which are the same numbers however it is cut."""
+    found = np.empty(shape)
+    flat = found.reshape(-1)
+    for begin in range(0, flat.size, _MOST_AT_ONCE):
+        part = flat[begin : begin + _MOST_AT_ONCE]
+        part[...] = draw(part.size)
+    return found
+
+
+def _normal(
+    deviation: float, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    return _drawn(lambda n: rng.normal(0.0, deviation, n), shape)
 
 
 def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -23,34 +42,34 @@ def ones(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64
 
 def normal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 0.05**2)."""
-    return rng.normal(0.0, 0.05, shape)
+    return _normal(0.05, shape, rng)
 
 
 def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    return rng.normal(0.0, np.sqrt(2.0 / sum(shape)), shape)
+    return _normal(np.sqrt(2.0 / sum(shape)), shape, rng)
 
 
 def xavier_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """U(-a, a) with a**2 = 6 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
     bound = np.sqrt(6.0 / sum(shape))
-    return rng.uniform(-bound, bound, shape)
+    return _drawn(lambda n: rng.uniform(-bound, bound, n), shape)
 
 
 def he(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 2 / fan_in) (He et al. 2015)."""
-    return rng.normal(0.0, np.sqrt(2.0 / shape[0]), shape)
+    return _normal(np.sqrt(2.0 / shape[0]), shape, rng)
 
 
 def lecun(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 1 / fan_in) (LeCun et al. 1998)."""
-    return rng.normal(0.0, np.sqrt(1.0 / shape[0]), shape)
+    return _normal(np.sqrt(1.0 / shape[0]), shape, rng)
 
 
 def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Orthonormal rows or columns: QR of a normal matrix, signs fixed (Saxe et al. 2014)."""
     rows, columns = shape
-    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+    q, r = np.linalg.qr(_normal(1.0, (max(rows, columns), min(rows, columns)), rng))
     q = q * np.sign(np.diag(r))
     return q if rows >= columns else q.T
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from . import composition, terminal, variants
+from . import composition, signals, terminal, variants
 from .cli import WARNING, explain, one_line_warnings
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
 from .terminal import ProgressDisplay
@@ -40,7 +40,7 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     name = title(Plan.read(folder), record)
     alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
     live = terminal.PlainConsole(file=sys.stdout) if alone else None
-    with running(folder, record.number):
+    with signals.heard(), running(folder, record.number):
         record.write(folder)
         try:
             _work(lambda: work(ProgressDisplay(terminal.console(), live, name)), record, output)

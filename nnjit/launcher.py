@@ -22,7 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.plugins.launcher import Launcher
 from omegaconf import open_dict
 
-from . import jobs, threads
+from . import jobs, signals, threads
 from .errors import ConfigError
 
 _busy = threading.Lock()  # in a worker, while it runs a job
@@ -113,6 +113,7 @@ class _Worker:
     def __init__(self, folder: Path, share: int) -> None:
         self._folder, self._share = folder, share
         self._pool: Any = None
+        self._interrupted = False
 
     def run(self, *job: Any) -> JobReturn:
         """Run a job in the process; where that is killed, the job has failed."""
@@ -125,13 +126,17 @@ class _Worker:
             cores = {f"{library}_NUM_THREADS": str(self._share) for library in ("OMP", "NUMBA")}
             self._pool = ProcessPoolExecutor(1, initializer=_begin, env=cores)
         try:
-            return self._pool.submit(one_job, *job).result()
+            future = self._pool.submit(one_job, *job)
+            if self._interrupted:  # before there was a process that could have heard of it
+                self.interrupt()
+            return future.result()
         except BrokenProcessPool as error:
             self.close()
             return self._lost(error, *job[-2:])
 
     def interrupt(self) -> None:
         """Ask the process to end its job as after Ctrl-C."""
+        self._interrupted = True
         for pid in list(self._pool._processes) if self._pool is not None else ():
             os.kill(pid, signal.SIGTERM)
 
@@ -152,14 +157,8 @@ class _Worker:
 
 def _begin() -> None:
     """Make ready a new process: it hears from the process that started it, not from Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.obey_parent()
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the job is closing its record
-    raise KeyboardInterrupt
 
 
 def _watch(parent: int) -> None:

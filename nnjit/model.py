@@ -12,10 +12,12 @@ from .kernels._lanes import LANES
 from .kernels.batch import gather
 from .layers import LAYERS, Codes, Dense, Layer, Parameter, Signal
 from .options import check_options, expect
+from .threads import check_wanted
 
 Array = NDArray[Any]
 _DTYPES = ("float32", "float64")
 _BATCH = 256  # clips at once outside training: bounds the memory
+_MOST_IN_A_CALL = 1 << 26  # values that one call of a kernel gathers
 
 
 def untile(x: Array, n: int) -> Array:
@@ -29,6 +31,18 @@ def tile(x: Array) -> Array:
     padded = np.zeros((tiles * LANES, x.shape[1]), x.dtype)
     padded[: len(x)] = x
     return np.ascontiguousarray(padded.reshape(tiles, LANES, -1).transpose(0, 2, 1))
+
+
+def _gather(tiles: Array, data: Array, rows: Array) -> None:
+    """Do what `gather` does, some tiles at a time where they are large: signals wait for it."""
+    most = max(1, _MOST_IN_A_CALL // tiles[0].size)
+    if len(tiles) <= most:
+        gather(tiles, data, rows)
+        return
+    rows = np.concatenate([rows, np.full(len(tiles) * LANES - len(rows), rows[0])])
+    for i in range(0, len(tiles), most):
+        check_wanted()
+        gather(tiles[i : i + most], data, rows[i * LANES : (i + most) * LANES])
 
 
 @final
@@ -144,8 +158,9 @@ class Sequential:
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, list[Any]]:
         """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`."""
+        check_wanted()
         tiles = np.empty((-(-len(rows) // LANES), data[0].size, LANES), data.dtype)
-        gather(tiles, data.reshape(len(data), -1), rows)
+        _gather(tiles, data.reshape(len(data), -1), rows)
         x = tiles.reshape(len(tiles), *data.shape[1:], LANES)
         caches: list[Any] = []
         for layer in self.layers[:-1]:

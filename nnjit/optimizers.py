@@ -1,7 +1,7 @@
 """Optimisers: they take gradients by layer and name, and change the parameters in place."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, final
 
@@ -16,7 +16,14 @@ from .schedules import Schedule, Steady
 Array = NDArray[Any]
 Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
 Gradients = Mapping[str, Mapping[str, "Array | FactoredGradient"]]
+_MOST_IN_A_CALL = 1 << 24  # values of each array
 _LAYER_KEYS = ("learning_rate", "schedule", "clip_norm")
+
+
+def _update(kernel: Callable[..., None], arrays: Sequence[Array], *scalars: Any) -> None:
+    """Call a kernel on flat arrays, a part at a time where they are long: signals wait for it."""
+    for begin in range(0, arrays[0].size, _MOST_IN_A_CALL):
+        kernel(*(array[begin : begin + _MOST_IN_A_CALL] for array in arrays), *scalars)
 
 
 def _norm(grads: Mapping[str, Any]) -> float:
@@ -163,10 +170,11 @@ class SGD(Optimizer):
             return
         flat, number = as_array(g).reshape(-1), w.dtype.type
         if self.momentum == 0:
-            update.sgd(w.reshape(-1), flat, number(rate))
+            _update(update.sgd, [w.reshape(-1), flat], number(rate))
         else:
             (v,) = self._buffers(key, w, "v")
-            update.momentum(w.reshape(-1), flat, v, number(rate), number(self.momentum))
+            arrays = [w.reshape(-1), flat, v]
+            _update(update.momentum, arrays, number(rate), number(self.momentum))
 
 
 @final
@@ -208,4 +216,5 @@ class Adam(Optimizer):
             sqrt(1 - self.beta2**self.n_steps),
             self.epsilon,
         )
-        update.adam(w.reshape(-1), as_array(g).reshape(-1), m, v, *map(w.dtype.type, scalars))
+        arrays = [w.reshape(-1), as_array(g).reshape(-1), m, v]
+        _update(update.adam, arrays, *map(w.dtype.type, scalars))

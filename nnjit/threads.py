@@ -2,6 +2,9 @@
 
 Results never depend on the number of threads: the pieces are cut by the shape of the data alone,
 each writes its own output, and what is summed is summed in the order of the pieces.
+
+A signal is heard in the main thread alone, and only between two calls of kernels. So no call is
+long, and where one thread fails or is interrupted, the others stop before their next call.
 """
 
 import contextlib
@@ -11,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 from typing import Any, final
 
 import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from . import signals
 from .errors import ConfigError
 from .kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
 
@@ -26,12 +31,17 @@ _looks = 5_000_000
 # does in Python between two kernels, or both would come back at the same time again and again.
 _BEGIN_LOOKS, _APART_LOOKS = 3_000, 20_000
 _WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
+MOST_IN_A_CALL = 2e9  # multiplications: a tenth of a second of a slow core
 _NAP = 2e-4  # seconds between looks at long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
 _busy = threading.Lock()  # held while the workers are at work
-_inside = threading.local()
+_inside = threading.local()  # worker: this thread is one; errors: of those it works together with
+
+
+class _GivenUpError(BaseException):
+    """Ends what a thread does for others who have no use for it any more."""
 
 
 def available_cores() -> int:
@@ -95,6 +105,7 @@ def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS)
 
     def drain() -> None:
         for i in indices:
+            check_wanted()
             function(i)
 
     threads = min(free_threads(), n)
@@ -111,66 +122,82 @@ def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None
     """Call ``function(begin, end)`` for spans that cover range(n), one for each thread.
 
     ``work`` is the number of multiplications in all: little is not shared. A span is best one call
-    of a kernel: a thread that comes back to Python between two may find the others there.
+    of a kernel: a thread that comes back to Python between two may find the others there. Only a
+    call that would be long is made in several.
     """
     threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
-    for_each(lambda i: function(n * i // threads, n * (i + 1) // threads), threads, _BEGIN_LOOKS)
+    spans = max(1, min(n, threads * ceil(work / threads / MOST_IN_A_CALL)))
+    for_each(lambda i: function(n * i // spans, n * (i + 1) // spans), spans, _BEGIN_LOOKS)
+
+
+def check_wanted() -> None:
+    """Raise where nobody waits for what this thread does, or a signal did not come through.
+
+    What makes several calls of kernels calls this before each.
+    """
+    signals.check()
+    if getattr(_inside, "errors", None):
+        raise _GivenUpError
 
 
 def together(
-    member: Callable[[Any], None], shares: Sequence[Any], leave: Callable[[Any], None]
+    member: Callable[[Any], None], shares: Sequence[Any], give_up: Callable[[], None]
 ) -> None:
     """Call ``member(share)`` for all shares at the same time, as they wait for each other.
 
-    Where one fails, ``leave(share)`` lets the others go on without it; its error is raised here.
+    Where one fails or is interrupted, ``give_up()`` has none wait any more; its error is raised.
     """
-
-    def run(share: Any) -> None:
-        try:
-            member(share)
-        except BaseException:
-            leave(share)
-            raise
-
-    def abandon() -> None:
-        for share in shares:
-            leave(share)
-
     with _busy:
-        _at_once([partial(run, share) for share in shares], abandon)
+        _at_once([partial(member, share) for share in shares], give_up)
 
 
 def _at_once(
     jobs: Sequence[Callable[[], None]],
-    abandon: Callable[[], Any] = lambda: None,
+    give_up: Callable[[], None] = lambda: None,
     looks: int = _BEGIN_LOOKS,
 ) -> None:
     """Call the first job here and each other one on a worker, and wait for all.
 
-    Signals are heard in this thread alone: before it passes one on, ``abandon`` is called, and the
-    workers have come to an end.
+    Where one fails, or this thread is interrupted, the others are given up. The error is raised
+    when all have come to an end.
     """
     while len(_workers) < len(jobs) - 1:
         _workers.append(_Worker())
     helpers = _workers[: len(jobs) - 1]
-    errors: list[BaseException | None] = []
+    errors: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        errors.append(error)
+        give_up()
+
+    def run(job: Callable[[], None]) -> None:
+        before, _inside.errors = getattr(_inside, "errors", None), errors
+        try:
+            job()
+        except BaseException as error:
+            fail(error)
+        finally:
+            _inside.errors = before
+
     try:
         for worker, job in zip(helpers, jobs[1:], strict=True):
-            worker.post(job, looks)
-        jobs[0]()
-    except BaseException as error:
-        abandon()
-        errors.append(error)
+            worker.post(partial(run, job), looks)
+        run(jobs[0])
+    except BaseException as error:  # a signal between two lines of this function
+        fail(error)
     while True:
         try:
-            errors += [worker.wait() for worker in helpers]
+            for worker in helpers:
+                worker.wait()
             break
-        except KeyboardInterrupt as interrupt:
-            abandon()
-            errors.append(interrupt)
-    for failure in errors:
-        if failure is not None:
+        except KeyboardInterrupt as error:
+            fail(error)
+    if failure := next((e for e in errors if not isinstance(e, _GivenUpError)), None):
+        try:
             raise failure
+        finally:
+            errors.clear()  # their tracebacks hold this frame, and so the arrays of all
+            del failure
 
 
 def _nothing() -> None:
@@ -187,11 +214,11 @@ class _Worker:
 
     def __init__(self) -> None:
         self._job = _nothing
-        self._error: BaseException | None = None
         self._number = 0
         self._counts = np.zeros((4, 16), np.int64)
         self._posted = threading.Event()
-        threading.Thread(target=self._serve, name="nnjit", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
+        self._thread.start()
 
     def post(self, job: Callable[[], None], looks: int) -> None:
         """Start a job, and stay out of its way for so many looks."""
@@ -203,13 +230,16 @@ class _Worker:
             self._counts[POSTED, 0] = self._number
         self._posted.set()
 
-    def wait(self) -> BaseException | None:
-        """Wait for the end of the job; return the error that it ended with."""
+    def wait(self) -> None:
+        """Wait for the end of the job."""
         looks = max(_looks, 1)
         while not watch(self._counts, DONE, self._number, looks):
             looks = 1  # it is long work: leave the core to others
+            self._counts[POSTED, 0] = self._number  # a signal may have broken `post` off
+            self._posted.set()
             time.sleep(_NAP)
-        return self._error
+            if not self._thread.is_alive():
+                raise RuntimeError("a thread of nnjit has ended")
 
     def _serve(self) -> None:
         _inside.worker = True
@@ -220,11 +250,7 @@ class _Worker:
                     self._posted.clear()
             self._counts[BEGUN, 0] = job
             work, self._job = self._job, _nothing  # what it holds may be large
-            try:
-                self._error = None
-                work()
-            except BaseException as error:
-                self._error = error
+            work()
             del work
 
 

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import losses, metrics
+from . import losses, metrics, signals
 from .callbacks import Callback, EarlyStopping, Position, Progress
 from .checkpoint import TrainingState
 from .datasets.clips import DataSplits
@@ -146,7 +146,20 @@ class Trainer:
             Where ``resume`` is of other settings or of another model.
         ConfigError, DataError, ShapeError
             Where settings, data and model do not go together.
+        KeyboardInterrupt
+            After Ctrl-C, SIGTERM and SIGHUP, when the callbacks have heard `on_interrupt`. The
+            latter two then end the process, where the program has no handlers of its own.
         """
+        with signals.heard():
+            return self._fit(model, data, callbacks, resume)
+
+    def _fit(
+        self,
+        model: Sequential,
+        data: "DataSplits | Arrays | Task",
+        callbacks: Sequence[Callback],
+        resume: TrainingState | None,
+    ) -> History:
         task = data if isinstance(data, Task) else self.prepare(model, data)
         progress = self._begin(model, task, resume)
         if self.patience is not None:  # first, so that the others see that the end has come

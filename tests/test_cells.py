@@ -20,6 +20,7 @@ from registry import (
 )
 
 from nnjit.kernels._lanes import LANES
+from nnjit.kernels.product import GRAIN
 from nnjit.layers import RNN, Bptt, Codes, Signal
 from nnjit.layers import plan as planning
 from nnjit.layers import recurrent as engine
@@ -303,15 +304,53 @@ def test_a_member_of_a_team_that_fails_leaves_the_others(
     with monkeypatch.context() as broken:
         failing = engine.Recurrent._run_forward
 
-        def fail(self, x, piece, share):
+        def fail(self, x, piece, plan, share):
             if share.rank == 1:
                 raise MemoryError
-            failing(self, x, piece, share)
+            failing(self, x, piece, plan, share)
 
         broken.setattr(engine.Recurrent, "_run_forward", fail)
         with pytest.raises(MemoryError):
             forward(layer, x)
     forward(layer, x)
+
+
+@every_cell
+@both_inputs
+@pytest.mark.parametrize(("H", "team"), [(1, 1), (5, 1), (40, 1), (40, 2)])
+def test_short_calls_leave_the_bits(cell, kind, H, team, rng, set_threads, replan):
+    layer, x = made(
+        cell, kind, 33 if team == 1 else 16, 300, H, rng, "float32", return_sequences=True
+    )
+    dy = upstream(forward(layer, x), rng)
+    set_threads(team)
+    runs, plans = [], []
+    for seconds in (1e9, 4e-4, 5e-5, 1e-12):
+        replan(_CALL_SECONDS=seconds, _WORTH_A_MEETING=1e-12 if team > 1 else 1)
+        plans.append(layer._plan(-(-len(x) // LANES), 300))
+        runs.append(forward_backward(layer, x, dy))
+    assert {plan.team for plan in plans} == {team}
+    assert len({min(300, plan.steps) for plan in plans}) >= (2 if H == 1 else 3)
+    assert_same_bits(runs)
+
+
+@pytest.mark.parametrize("checkpoint", ["auto", "off", 1_000_000])
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_no_call_of_a_kernel_is_long(kind, checkpoint):
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[kind]
+    for H in (1, 8, 64, 512, 2048):
+        for n_features in (0, 1, 512):
+            size = planning.Size(H, gates, n_features, (gates + 2) * H * LANES * 4)
+            second = size.seconds(n_features)
+            for tiles, threads in ((1, 1), (1, 4), (16, 1), (16, 4)):
+                for T in (1000, 441_000):
+                    plan = planning.plan(size, tiles, T, checkpoint, None, threads)
+                    most = max(group.stop - group.start for group in plan.groups)
+                    steps = min(plan.steps, plan.longest)
+                    assert steps * most * second <= max(0.05, most * second)
+                    summed = min(plan.sum_steps, plan.longest) * min(plan.sum_tiles, most)
+                    assert summed * second <= max(0.05, GRAIN * second)
+                    assert plan.sum_steps % GRAIN == 0
 
 
 @every_cell

@@ -8,6 +8,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from nnjit import threads
 from nnjit.errors import ConfigError
+from nnjit.kernels import team
+from nnjit.kernels._lanes import LANES
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -106,20 +108,78 @@ def test_an_interrupt_waits_for_the_workers(set_threads):
             threads.for_each(work, 2)
         assert ended
     met = []
-    threads.together(met.append, [0, 1], met.append)
+    threads.together(met.append, [0, 1], met.clear)
     assert sorted(met) == [0, 1]
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_member_that_fails_is_left_out(failing, set_threads):
+def test_where_one_fails_the_others_wait_no_more(failing, set_threads):
     set_threads(2)
-    gone = threading.Event()
+    shares = team.shares(2 * LANES, 2)
 
     def member(share):
-        if share == failing:
+        if share.rank == failing:
             raise ZeroDivisionError
-        assert gone.wait(10)  # as a member waits that has not heard of it
+        for _ in range(3):
+            team.join(share)  # the other one never comes
+        threads.check_wanted()
+        pytest.fail("its work is of no use any more")
 
     with pytest.raises(ZeroDivisionError):
-        threads.together(member, [0, 1], lambda share: gone.set())
+        threads.together(member, shares, lambda: team.give_up(shares[0]))
     threads.for_each(abs, 4)
+
+
+def test_those_who_meet_wait_for_each_other(set_threads):
+    set_threads(2)
+    shares, met = team.shares(2 * LANES, 2), []
+
+    def member(share):
+        for number in range(20):
+            time.sleep(0.002 * share.rank)
+            met.append(number)
+            team.join(share)
+
+    threads.together(member, shares, lambda: team.give_up(shares[0]))
+    assert met == sorted(met)
+
+
+def test_pieces_that_nobody_wants_are_not_begun(set_threads):
+    set_threads(2)
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        time.sleep(0.01)
+        if i == 3:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        threads.for_each(work, 1000)
+    assert len(begun) < 10
+
+
+def test_a_job_whose_posting_was_broken_off_is_done(set_threads, monkeypatch):
+    set_threads(2)
+    threads.for_each(abs, 4)
+    monkeypatch.setattr(threads, "_looks", 0)
+    time.sleep(0.05)  # the worker sleeps
+
+    def broken_off():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads._workers[0]._posted, "set", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        threads.for_each(time.sleep, 2)
+    threads.for_each(abs, 4)
+
+
+def test_much_work_is_cut_into_calls(set_threads, monkeypatch):
+    monkeypatch.setattr(threads, "MOST_IN_A_CALL", 10)
+    for n in (1, 2):
+        set_threads(n)
+        spans = []
+        threads.for_spans(lambda begin, end, spans=spans: spans.append((begin, end)), 100, 200)
+        assert max(end - begin for begin, end in spans) <= 5
+        assert sorted(i for begin, end in spans for i in range(begin, end)) == list(range(100))

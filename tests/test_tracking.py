@@ -9,9 +9,8 @@ import pytest
 import toy
 
 import nnjit
-from nnjit import metrics, tracking
+from nnjit import metrics, signals, tracking
 from nnjit.classifier import Classifier
-from nnjit.cli import signals_wait
 from nnjit.environment import environment
 from nnjit.errors import TrackingError
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
@@ -172,7 +171,7 @@ def test_signals_wait_for_the_end_of_a_call_to_the_store(number):
     done, before = [], signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def call():
-        with signals_wait():
+        with signals.held():
             signal.raise_signal(number)
             done.append("all")
 

@@ -11,7 +11,7 @@ from ._jit import jit
 from ._lanes import LANES
 from .product import add_columns, at, at_turned, identity, product
 
-_BLOCK = 64  # inputs at once: their rows of W stay in the first-level cache
+BLOCK = 64  # inputs at once: their rows of W stay in the first-level cache
 
 
 @jit
@@ -28,8 +28,8 @@ def dense_forward(z, W, x, edges, first, last):
     """
     units = z.shape[3]
     for p in range(first, last):
-        for a in range(edges[p], edges[p + 1], _BLOCK):
-            b = min(a + _BLOCK, edges[p + 1])
+        for a in range(edges[p], edges[p + 1], BLOCK):
+            b = min(a + BLOCK, edges[p + 1])
             product(z[p], 0, 0, units, W[a:b], x[:, :, a:b], 0, True, identity, at)
 
 

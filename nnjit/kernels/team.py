@@ -17,22 +17,26 @@ from ._wait import arrive, arrived, relax
 
 _LINE = 16  # numbers of 8 bytes; each counter has cache lines of its own
 _PATIENCE = 4096  # looks at a counter before the core is offered to others
-GONE = 1 << 62  # counter of a member that will not come: nobody waits for it
 
 
 class Share(NamedTuple):
-    """What one member of a team does: units ``begin`` to ``end``; ``meetings`` counts for all."""
+    """What one member of a team of ``size`` does: units ``begin`` to ``end``.
+
+    ``meetings`` counts for each member the meetings that it came to. Its last row is above 0 where
+    the work was given up: then nobody waits for anybody any more, and no result counts.
+    """
 
     begin: int
     end: int
     rank: int
+    size: int
     meetings: NDArray[np.int64]
 
 
 def shares(units: int, n: int) -> list[Share]:
     """Return the shares of a team of n; none is empty as long as there are LANES units for each."""
-    meetings = np.zeros((n, _LINE), np.int64)
-    return [Share(*_edges(units, i, n, LANES), i, meetings) for i in range(n)]
+    meetings = np.zeros((n + 1, _LINE), np.int64)
+    return [Share(*_edges(units, i, n, LANES), i, n, meetings) for i in range(n)]
 
 
 @lru_cache(maxsize=256)
@@ -54,7 +58,7 @@ def own_rows(share: Share, units: int, gates: int) -> list[slice]:
 
 def part(size: int, share: Share) -> slice:
     """Return a member's part of an axis of another length."""
-    return slice(*_edges(size, share.rank, len(share.meetings), 1))
+    return slice(*_edges(size, share.rank, share.size, 1))
 
 
 def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
@@ -62,35 +66,37 @@ def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
     return min(size, blocks * i // n * step), min(size, blocks * (i + 1) // n * step)
 
 
-def leave(share: Share) -> None:
-    """Let the others go on without this member, whose work they will not wait for."""
-    share.meetings[share.rank, 0] = GONE
+def give_up(share: Share) -> None:
+    """Have no member of a team wait for another from now on: what they do is thrown away."""
+    share.meetings[share.size, 0] = 1
 
 
 @inlined
 def meet(share):
     """Wait until all members are here; what they wrote before can be read afterwards."""
-    if share.meetings.shape[0] > 1:
+    if share.size > 1:
         wait(share)
 
 
 @jit
 def wait(share):
-    """Do what `meet` does, for a team of several."""
+    """Do what `meet` does, for a team of several; where the work was given up, wait for nobody."""
     meetings = share.meetings
     here = meetings[share.rank, 0] + 1
     arrive(meetings, share.rank, here)
-    for other in range(meetings.shape[0]):
+    for other in range(share.size):
         looks = 0
         while not arrived(meetings, other, here):
             looks += 1
+            if looks % _PATIENCE == 1 and arrived(meetings, share.size, 1):
+                return
             if looks % _PATIENCE == 0:
                 relax()
 
 
 def join(share: Share) -> None:
     """Do what `meet` does, between two kernels."""
-    if len(share.meetings) > 1:
+    if share.size > 1:
         wait(share)
 
 

@@ -1,6 +1,8 @@
 """Dense layers, on vectors and on flat codes."""
 
+from collections.abc import Iterator
 from functools import lru_cache
+from math import ceil
 from typing import Any, final
 
 import numpy as np
@@ -8,9 +10,9 @@ import numpy as np
 from .. import activations
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
-from ..kernels.dense import add_rows, dense_backward, dense_forward
+from ..kernels.dense import BLOCK, add_rows, dense_backward, dense_forward
 from ..memory import empty
-from ..threads import for_spans
+from ..threads import MOST_IN_A_CALL, check_wanted, for_spans
 from .base import Array, Gradients, Layer, Parameter
 from .gradients import OuterGradient, RowGradient
 from .spec import FlatCodes, Spec, Vector
@@ -26,6 +28,21 @@ def _edges(n: int) -> Array:
     """Return where the parts of a sum over range(n) begin and end."""
     parts = _PARTS if n >= _LONG else 1
     return np.array([n * p // parts for p in range(parts + 1)])
+
+
+def _calls(edges: Array, first: int, last: int, work: float) -> Iterator[tuple[Array, int, int]]:
+    """Yield edges, and which of them, for calls that cover parts first to last; ``work`` is all."""
+    n = ceil(work * (last - first) / (len(edges) - 1) / MOST_IN_A_CALL)
+    if n <= 1:
+        yield edges, first, last
+        return
+    size = max(1, (edges[last] - edges[first]) // n // BLOCK) * BLOCK
+    for part in range(first, last):
+        for begin in range(edges[part], edges[part + 1], size):
+            check_wanted()
+            cut = edges.copy()
+            cut[part : part + 2] = begin, min(begin + size, edges[part + 1])
+            yield cut, part, part + 1
 
 
 @final
@@ -97,18 +114,21 @@ class Dense(Layer):
         W, b = self.params["W"], self.params["b"]
         edges = _edges(x.shape[1])
         shape = (len(edges) - 1, len(x), 1, self.units, LANES)
-        sums = np.zeros(shape, W.dtype)
+        sums, work = np.zeros(shape, W.dtype), x.size * self.units
 
         def run(first: int, last: int) -> None:
             if not self._levels:
-                dense_forward(sums, W, x[:, None], edges, first, last)
+                for cut, begin, end in _calls(edges, first, last, work):
+                    dense_forward(sums, W, x[:, None], cut, begin, end)
                 return
             for i, codes in enumerate(x):
                 rows = np.zeros((last - first, LANES, self.units), W.dtype)
-                add_rows(rows, codes, W, self._levels, edges[first : last + 1])
+                for cut, begin, end in _calls(edges, first, last, work / len(x)):
+                    here = rows[begin - first : end - first]
+                    add_rows(here, codes, W, self._levels, cut[begin : end + 1])
                 sums[first:last, i, 0] = rows.transpose(0, 2, 1)
 
-        for_spans(run, len(sums), x.size * self.units)
+        for_spans(run, len(sums), work)
         return sums.sum(axis=0)[:, 0] + b[:, None]
 
     def linear_backward(self, dz: Array, x: Array) -> tuple[Array | None, Gradients]:

@@ -1,4 +1,4 @@
-"""How a recurrent layer goes through its work: groups and teams of tiles, pieces of time.
+"""How a recurrent layer goes through its work: groups and teams of tiles, pieces of time, calls.
 
 Nothing here has a say in the bits of a result.
 """
@@ -17,14 +17,28 @@ _KEEP_BYTES = 1 << 29  # above this, checkpoint="auto" recomputes the gates inst
 _STEP_SECONDS, _FLOPS = 2e-8, 1e11
 _WORTH_A_THREAD = 1e-4  # seconds of work that are worth waking another thread
 _WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
+# Seconds of one call of a kernel, at these rates; signals are heard between two calls. Slow cores
+# and numbers close to 0 may take ten times as long.
+_CALL_SECONDS = 0.05
 
 
 class Size(NamedTuple):
-    """What a layer brings to its plans; ``step_bytes`` is what a step of a tile takes in memory."""
+    """What a layer brings to its plans.
+
+    ``n_features`` are those of signals, 0 for codes; ``step_bytes`` is what a step of a tile takes
+    in memory.
+    """
 
     hidden_size: int
     gates: int
+    n_features: int
     step_bytes: int
+
+    def seconds(self, n_features: int) -> float:
+        """Return what a step of a tile takes, roughly, with so many inputs to be multiplied."""
+        H = self.hidden_size
+        products = 2 * self.gates * H * (H + n_features) * LANES
+        return _STEP_SECONDS * H + products / _FLOPS
 
 
 @final
@@ -32,13 +46,18 @@ class Size(NamedTuple):
 class Plan:
     """Groups of tiles, each for a thread, or one for a ``team`` of threads; pieces of time.
 
-    ``keep`` tells whether all gates are kept for the way back; else it computes them again.
+    ``keep`` tells whether all gates are kept for the way back; else it computes them again. One
+    call of a kernel takes ``steps`` at most, and where it sums over time ``sum_steps`` of so many
+    tiles.
     """
 
     groups: tuple[slice, ...]
     team: int
     pieces: tuple[tuple[int, int], ...]
     keep: bool
+    steps: int
+    sum_steps: int
+    sum_tiles: int
 
     @property
     def longest(self) -> int:
@@ -57,7 +76,7 @@ def plan(
     enough to do.
     """
     H = size.hidden_size
-    step = tiles * (_STEP_SECONDS * H + 2 * size.gates * H * H * LANES / _FLOPS)
+    step = tiles * size.seconds(0)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
     team = min(threads, -(-H // LANES), int(step / _WORTH_A_MEETING))
     if team > max(1, min(threads, tiles)):
@@ -76,7 +95,17 @@ def plan(
         if wanted < T <= 2 * wanted:
             wanted = T  # to come back to Python in between costs more than the caches save
         wanted = wanted if keep else max(wanted, round(T**0.5))
-    return Plan(groups, team, _pieces(T, wanted, truncate or T), keep)
+    most = max(group.stop - group.start for group in groups)
+    steps = max(1, int(_CALL_SECONDS / size.seconds(size.n_features) / most))
+    # With one unit the compiler joins operations of neighbouring steps, but not across a GRAIN.
+    whole, sum_steps = steps >= GRAIN or H == 1, max(1, steps // GRAIN) * GRAIN
+    calls = (sum_steps if whole else steps, sum_steps, most if whole else 1)
+    return Plan(groups, team, _pieces(T, wanted, truncate or T), keep, *calls)
+
+
+def spans(n: int, most: int) -> list[tuple[int, int]]:
+    """Cut range(n) into spans of so many at most."""
+    return [(begin, min(begin + most, n)) for begin in range(0, n, most)]
 
 
 def _pieces(T: int, wanted: int, reach: int) -> tuple[tuple[int, int], ...]:

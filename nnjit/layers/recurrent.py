@@ -9,13 +9,13 @@ import numpy as np
 from ..errors import ConfigError, ShapeError
 from ..kernels import inputs
 from ..kernels._lanes import LANES
-from ..kernels.team import Share, alone, join, leave, own_rows, part, shares
+from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
 from ..memory import empty
-from ..threads import for_each, free_threads, together
+from ..threads import check_wanted, for_each, free_threads, together
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
 from .cells import Cell
-from .plan import Plan, Size, plan
+from .plan import Plan, Size, plan, spans
 from .spec import Codes, Signal, Spec, Vector
 
 Arrays = dict[str, Array]
@@ -102,7 +102,7 @@ class Recurrent(Layer):
                 piece = self._cut(work, begin, end) if keep else self._cut(work, 0, end - begin)
                 for name, states in starts.items():
                     states[p, group, units] = piece[name][:, 0, units]
-                self._run_forward(x[group, begin:end], piece, share)
+                self._run_forward(x[group, begin:end], piece, plan, share)
                 if keep:
                     continue
                 if self.return_sequences:
@@ -128,6 +128,7 @@ class Recurrent(Layer):
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in self.params.items()}
         shape = (tiles, 1, self.hidden_size, LANES)
         carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
+        plan = self._plan(tiles, T)
 
         def run(group: slice, work: Arrays, share: Share) -> None:
             units = slice(share.begin, share.end)
@@ -140,18 +141,20 @@ class Recurrent(Layer):
                     join(share)  # the others may still read the piece before
                     for name, states in starts.items():
                         piece[name][:, 0, units] = states[p, group, units]
-                    self._run_forward(x[group, begin:end], piece, share)
+                    self._run_forward(x[group, begin:end], piece, plan, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0:
                     for state in carry:
                         state[:, :, units] = 0
-                dh = dy[group, max(begin - first, 0) : max(end - first, 0)]
-                arrays, weights = self._cell_arrays(piece), self._weights()
-                self.cell.backward(piece["a"], *weights, *arrays, dh, *carry, share)
-                da, here = piece["a"], slice(begin, end)
-                self.cell.gradients(da, *arrays, *[mine[k] for k in self.cell.weights], share)
-                self._collect(da, x[group, here], mine, dx[group, here], share)
+                for a, b in reversed(spans(end - begin, plan.steps)):
+                    check_wanted()
+                    dh = dy[group, max(begin + a - first, 0) : max(begin + b - first, 0)]
+                    cut = self._cut(piece, a, b)
+                    arrays = self._cell_arrays(cut)
+                    self.cell.backward(cut["a"], *self._weights(), *arrays, dh, *carry, share)
+                here = slice(begin, end)
+                self._add_gradients(piece, x[group, here], mine, dx[group, here], plan, share)
 
-        self._run(run, self._plan(tiles, T), kept)
+        self._run(run, plan, kept)
         return dx if wanted else None, self._total(sums)
 
     def _total(self, sums: Arrays) -> Gradients:
@@ -174,23 +177,43 @@ class Recurrent(Layer):
             share = alone(self.hidden_size)
             for_each(lambda g: run(groups[g], work(groups[g]), share), len(groups))
             return
-        arrays = work(groups[0])
+        arrays, team = work(groups[0]), shares(self.hidden_size, plan.team)
 
         def member(share: Share) -> None:
             run(groups[0], arrays, share)
 
-        together(member, shares(self.hidden_size, plan.team), leave)
+        together(member, team, lambda: give_up(team[0]))
 
-    def _run_forward(self, x: Array, piece: Arrays, share: Share) -> None:
+    def _run_forward(self, x: Array, piece: Arrays, plan: Plan, share: Share) -> None:
         project = inputs.project_codes if self.codes else inputs.project_signal
-        a, U, b = piece["a"], self.params["U"], self.params["b"]
-        for rows in own_rows(share, self.hidden_size, self.cell.gates):
-            project(a[:, :, rows], x, U[:, rows], b[rows])
-        join(share)
-        self.cell.forward(a, *self._weights(), *self._cell_arrays(piece), share)
+        U, bias = self.params["U"], self.params["b"]
+        for begin, end in spans(x.shape[1], plan.steps):
+            check_wanted()
+            cut = self._cut(piece, begin, end)
+            for rows in own_rows(share, self.hidden_size, self.cell.gates):
+                project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
+            join(share)
+            self.cell.forward(cut["a"], *self._weights(), *self._cell_arrays(cut), share)
+
+    def _add_gradients(
+        self, piece: Arrays, x: Array, grads: Arrays, dx: Array, plan: Plan, share: Share
+    ) -> None:
+        """Add what a piece that went backwards gives to the gradients, and write dx."""
+        for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
+            cut = self._cut(piece, begin, end)
+            for first, last in spans(len(x), plan.sum_tiles):
+                check_wanted()
+                tiles, some, sums = slice(first, last), cut, grads
+                if last - first < len(x):
+                    some = {k: v[tiles] for k, v in cut.items()}
+                    sums = {k: v[tiles] for k, v in grads.items()}
+                weights = [sums[k] for k in self.cell.weights]
+                self.cell.gradients(some["a"], *self._cell_arrays(some), *weights, share)
+                here = (tiles, slice(begin, end))
+                self._collect(some["a"], x[here], sums, dx[here], share)
 
     def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: Share) -> None:
-        """Add what a piece that went backwards gives to the gradients of U and b, and write dx."""
+        """Do what `_add_gradients` does for U, b and dx."""
         for rows in own_rows(share, self.hidden_size, self.cell.gates):
             dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
             if self.codes:
@@ -240,5 +263,7 @@ class Recurrent(Layer):
     def _plan(self, tiles: int, T: int) -> Plan:
         cell, bptt, H = self.cell, self.bptt, self.hidden_size
         arrays = cell.gates + len(cell.states) + len(cell.scratch)
-        size = Size(H, cell.gates, arrays * H * LANES * self.params["V"].dtype.itemsize)
+        n_features = 0 if self.codes else len(self.params["U"])
+        step_bytes = arrays * H * LANES * self.params["V"].dtype.itemsize
+        size = Size(H, cell.gates, n_features, step_bytes)
         return plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())

@@ -11,10 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
-from .. import __version__
+from .. import __version__, signals
 from ..callbacks import Progress
 from ..classifier import Classifier
-from ..cli import signals_wait
 from ..datasets import DataSplits
 from ..environment import environment
 from ..errors import TrackingError
@@ -166,7 +165,7 @@ class MlflowTracker(Tracker):
             return []
         self._flush()
         status = "KILLED" if interrupted else "FAILED"
-        with signals_wait():
+        with signals.held():
             self._client.set_tag(self.run_id, FAILURE_TAG, reason)
             self._client.set_terminated(self.run_id, status)
         where = without_passwords(self.uri)
@@ -203,7 +202,7 @@ class MlflowTracker(Tracker):
         return place if "://" in place else given_path(place).resolve().as_uri()
 
     def _flush(self) -> None:
-        with signals_wait():
+        with signals.held():
             for i in range(0, len(self._pending), 1000):
                 self._client.log_batch(self.run_id, metrics=self._pending[i : i + 1000])
             self._pending, self._flushed = [], time.monotonic()

@@ -1,0 +1,169 @@
+"""Ctrl-C, SIGTERM and SIGHUP: they end what is under way, once, and let it close its record.
+
+The first signal raises KeyboardInterrupt in the main thread. Those that follow are ignored while
+that exception is on its way: they would break off the writing of a checkpoint or of a record. One
+that comes late ends the process at once, as something does not come to its end.
+
+Python drops an exception that is raised in a destructor or in a callback of C code. Such a signal
+is raised again, a moment later or at the next `check`.
+"""
+
+import _thread
+import contextlib
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, final
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+NUMBERS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_LATE = 10.0  # seconds after the first signal from which on another one ends the process at once
+_AGAIN = 0.05  # seconds until a signal whose exception was dropped is raised again
+_DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
+
+
+@final
+class Interrupted(KeyboardInterrupt):
+    """What the first of some signals raises."""
+
+
+@final
+class _State:
+    """What came, and what became of it; only the main thread changes it."""
+
+    def __init__(self) -> None:
+        self.heard = False  # handlers are in place
+        self.holds = 0
+        self.number = 0  # of the first signal
+        self.came = 0.0
+        # The exception lives as long as it is on its way or being handled, no longer.
+        self.error: weakref.ref[Interrupted] | None = None
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def heard(last: bool = False) -> Iterator[None]:
+    """Have signals raise KeyboardInterrupt inside, once.
+
+    Handlers that others have put in place stay, as do signals that are ignored (nohup). Where a
+    signal would have ended the process without a word, as SIGTERM does, it does so afterwards.
+
+    Parameters
+    ----------
+    last
+        The process ends after the block, with an exit code of its own: once a signal came, later
+        ones are ignored.
+    """
+    if _state.heard or not _in_main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+    hook = sys.unraisablehook
+    try:
+        _state.heard = True
+        sys.unraisablehook = _raise_again
+        for number in NUMBERS:
+            handler = signal.getsignal(number)
+            if handler in _DEFAULT:
+                before[number] = handler
+                signal.signal(number, _handle)
+        yield
+        check()
+    finally:
+        number, _state.number = _state.number, 0
+        _state.heard, _state.error = False, None
+        sys.unraisablehook = hook
+        for n, handler in before.items():
+            signal.signal(n, signal.SIG_IGN if last and number else handler)
+        if number and not last and before.get(number) is signal.SIG_DFL:
+            signal.raise_signal(number)
+
+
+def obey_parent() -> None:
+    """Have SIGTERM alone interrupt this process, a worker: it comes from the one that started it.
+
+    Ctrl-C and the end of a terminal reach that one too, which ends its workers in order.
+    """
+    sys.unraisablehook = _raise_again
+    for number in NUMBERS:
+        signal.signal(number, _handle if number == signal.SIGTERM else signal.SIG_IGN)
+    _state.heard = True
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Let signals wait until the block is done.
+
+    A transaction that is broken off in Python code may keep its lock on an SQLite file as long as
+    the traceback lives.
+    """
+    if not _in_main_thread():  # which alone hears signals
+        yield
+        return
+    with heard():
+        _state.holds += 1
+        try:
+            yield
+        finally:
+            _state.holds -= 1
+            check()
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt where a signal came whose exception was dropped, or not raised yet.
+
+    Long work calls it between its parts.
+    """
+    if _state.number and _in_main_thread():
+        _raise()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if not _state.number:
+        _state.number, _state.came = number, time.monotonic()
+    elif time.monotonic() - _state.came > _LATE:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    _raise()
+
+
+def _raise() -> None:
+    on_its_way = _state.error is not None and _state.error() is not None
+    if not on_its_way and not _state.holds:
+        raise _new_error()
+
+
+def _new_error() -> Interrupted:
+    # Not in `_raise`, whose frame the traceback holds: a local name there would keep it alive.
+    error = Interrupted()
+    _state.error = weakref.ref(error)
+    return error
+
+
+def _raise_again(dropped: Any) -> None:
+    """Do what `sys.unraisablehook` does, but for an interrupt: that is raised again."""
+    if not isinstance(dropped.exc_value, Interrupted):
+        sys.__unraisablehook__(dropped)
+        return
+    again = threading.Timer(_AGAIN, _send_again)
+    again.daemon = True
+    again.start()
+
+
+def _send_again() -> None:
+    if not (number := _state.number):
+        return
+    if hasattr(signal, "pthread_kill"):  # it ends a system call that waits
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
