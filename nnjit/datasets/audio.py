@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .encode import Encoding
-from .reader import BLOCK, Recording, most_frames, warn
+from .reader import BLOCK, AudioFile, most_frames, warn
 
 Blocks = Callable[[], Iterable[NDArray[np.float64]]]
 """A signal that can be gone through again and again: each call yields its samples in blocks."""
@@ -80,9 +80,9 @@ def read(path: Path) -> tuple[NDArray[np.float64], float]:
     Raises
     ------
     DataError
-        As `Recording`.
+        As `AudioFile`.
     """
-    recording = Recording(path)
+    recording = AudioFile(path)
     blocks = list(recording.blocks())
     return np.concatenate(blocks) if blocks else np.empty(0), recording.rate
 
@@ -317,8 +317,8 @@ def encode_signal(signal: NDArray[np.float64], rate: float, encoding: Encoding) 
 
 
 def prepare_file(path: Path, encoding: Encoding) -> Prepared:
-    """Read a recording and turn it into clips of symbols; raises as `Recording`, `clips_of`."""
-    recording = Recording(path)
+    """Read a recording and turn it into clips of symbols; raises as `AudioFile`, `clips_of`."""
+    recording = AudioFile(path)
     most = most_frames(recording.size)
     clips = clips_of(recording.blocks, recording.rate, encoding, most)
     prepared = _gather(clips, recording.rate, encoding)
@@ -363,7 +363,7 @@ def stream_file(
         If something of the file is not read.
     """
     try:
-        recording = Recording(Path(path))
+        recording = AudioFile(Path(path))
         most = most_frames(recording.size)
         done = 0
         for codes in clips_of(recording.blocks, recording.rate, encoding, most):

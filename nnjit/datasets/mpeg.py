@@ -22,6 +22,8 @@ _KBITS = {  # (MPEG 1 or not, layer): rows of the standard, from index 1
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # fmt: on
+_BLOCK = 1 << 16
+_LOOKED_FOR = 1 << 20  # bytes without a frame after which what follows is given up
 _RATES = (44_100, 48_000, 32_000)
 
 
@@ -50,8 +52,9 @@ def mpeg_pieces(file: BinaryIO, size: int) -> tuple[list[Piece] | None, int, tup
         If there are fewer frames than the first one says.
     """
     start = _behind_tags(file, 0)
+    start = _next(file, start, None, size)  # some tags are longer than they say
     first = _frame(_bytes(file, start, 4))
-    if first is None or not _is_followed(file, start, first, size):
+    if first is None:
         return None, 0, ()
     count, lost, cut = _count(file, start, first, size)
     remarks = []
@@ -62,21 +65,24 @@ def mpeg_pieces(file: BinaryIO, size: int) -> tuple[list[Piece] | None, int, tup
     if first.layer != 3:
         return None, max(0, count - 2) * first.samples, tuple(remarks)
     side = _SIDE[3 if first.mpeg1 else 2, 3 if first.mono else 0]
-    at = start + 4 + side
-    announced = _announced(file, at)
+    at, announced = _announced(file, start + 4, side)
     if announced is None:
-        return [*_counted(file, start, first, side, count), Span(start, size)], 0, tuple(remarks)
+        pieces: list[Piece] = [_counted(file, start, first, side, count), Span(start, size)]
+        return pieces, 0, tuple(remarks)
     count -= 1  # the one with the announcement holds no sound
-    if count < announced:
+    if count + 1 < announced:  # some encoders count that one too
         missing = f"{announced - count:,} of {announced:,} frames"
         if announced > 1.01 * count:
             raise DataError(
                 f"ends before its header says so ({missing} are missing): copy or download it again"
             )
         remarks.append(f"lacks {missing} that its header announces")
+    if at is None:  # in a form that the decoder does not know
+        pieces = [_counted(file, start, first, side, count), Span(start + first.length, size)]
+        return pieces, 0, tuple(remarks)
     if count == announced:
         return None, 0, tuple(remarks)
-    return replaced(size, at + 8, struct.pack(">I", count)), 0, tuple(remarks)
+    return replaced(size, at, struct.pack(">I", count)), 0, tuple(remarks)
 
 
 def _frame(head: bytes) -> Frame | None:
@@ -141,14 +147,14 @@ def _count(file: BinaryIO, at: int, first: Frame, size: int) -> tuple[int, int, 
     return count, lost, False
 
 
-def _next(file: BinaryIO, at: int, first: Frame, size: int) -> int:
-    """Find the next frame of the same kind."""
-    while at < size:
-        block = _bytes(file, at, 1 << 16)
+def _next(file: BinaryIO, at: int, first: Frame | None, size: int) -> int:
+    """Find the next frame of the same kind as the first, or of any kind where there is none."""
+    for _ in range(_LOOKED_FOR // _BLOCK):
+        block = _bytes(file, at, _BLOCK)
         k = block.find(b"\xff")
         while 0 <= k < len(block) - 3 or (k >= 0 and at + len(block) >= size):
             frame = _frame(block[k : k + 4])
-            same = frame is not None and frame.kind == first.kind
+            same = frame is not None and (first is None or frame.kind == first.kind)
             if frame is not None and same and _is_followed(file, at + k, frame, size):
                 return at + k
             k = block.find(b"\xff", k + 1)
@@ -156,15 +162,21 @@ def _next(file: BinaryIO, at: int, first: Frame, size: int) -> int:
     return size
 
 
-def _announced(file: BinaryIO, at: int) -> int | None:
-    """Return the number of frames that the first one announces (Xing's and LAME's header)."""
-    head = _bytes(file, at, 12)
-    if len(head) < 12 or head[:4] not in (b"Xing", b"Info") or not head[7] & 1:
-        return None
-    return int(struct.unpack(">I", head[8:])[0])
+def _announced(file: BinaryIO, at: int, side: int) -> tuple[int | None, int | None]:
+    """Return how many frames the first one says that follow, behind the place of that number.
+
+    Xing's and LAME's header, or that of Fraunhofer, which has no place that libsndfile looks at.
+    """
+    xing = _bytes(file, at + side, 12)
+    if len(xing) == 12 and xing[:4] in (b"Xing", b"Info") and xing[7] & 1:
+        return at + side + 8, int.from_bytes(xing[8:])
+    fraunhofer = _bytes(file, at + 32, 18)
+    if len(fraunhofer) == 18 and fraunhofer[:4] == b"VBRI":
+        return None, int.from_bytes(fraunhofer[14:])
+    return None, None
 
 
-def _counted(file: BinaryIO, start: int, first: Frame, side: int, count: int) -> list[Piece]:
+def _counted(file: BinaryIO, start: int, first: Frame, side: int, count: int) -> bytes:
     """Return a frame that announces how many follow."""
     head = bytearray(_bytes(file, start, 4))
     head[1] |= 1  # no checksum
@@ -173,5 +185,5 @@ def _counted(file: BinaryIO, start: int, first: Frame, side: int, count: int) ->
         frame = _frame(bytes(head))
         if frame is not None and frame.length >= 4 + side + 12:
             body = bytes(side) + b"Info" + struct.pack(">II", 1, count)
-            return [bytes(head) + body.ljust(frame.length - 4, b"\0")]
-    return []
+            return (bytes(head) + body).ljust(frame.length, b"\0")
+    return b""

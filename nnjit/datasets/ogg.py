@@ -34,7 +34,9 @@ def ogg_links(file: BinaryIO, size: int) -> list[list[Piece]]:
         page = _page(file)
         if page is None:
             if numbers or not starts:
-                state = "ends in the middle of a page" if at + 65_307 > size else "is damaged"
+                state = (
+                    "ends in the middle of a page" if _is_short(file, at, size) else "is damaged"
+                )
                 raise DataError(f"{state} (byte {at:,} of {size:,}): {_REMEDY}")
             break  # a tag or padding behind the last recording
         flags, serial, number, length = page
@@ -75,6 +77,14 @@ def _page(file: BinaryIO) -> tuple[int, int, int, int] | None:
     if _checksum(head[:22] + bytes(4) + head[26:] + table + body) != checksum:
         return None
     return flags, serial, number, len(head) + count + len(body)
+
+
+def _is_short(file: BinaryIO, at: int, size: int) -> bool:
+    """Tell whether the page that begins at `at` is longer than the file."""
+    file.seek(at)
+    head = file.read(_HEADER.size)
+    table = file.read(head[-1]) if len(head) == _HEADER.size else b""
+    return at + len(head) + len(table) + sum(table) > size or len(head) < _HEADER.size
 
 
 def _checksum(data: bytes) -> int:

@@ -66,7 +66,7 @@ class _Sequential(soundfile.SoundFile):
 
 
 @final
-class Recording:
+class AudioFile:
     """An audio file that can be gone through again and again, mixed down to one channel.
 
     Parameters

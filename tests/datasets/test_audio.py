@@ -20,7 +20,7 @@ from nnjit.datasets.audio import (
     stride,
 )
 from nnjit.datasets.cache import cached_clips
-from nnjit.errors import DataError
+from nnjit.errors import DataError, SkippedFileWarning
 
 
 def resampled(x, rate, encoding=None):
@@ -343,3 +343,24 @@ def test_the_remedy_depends_on_the_task(write):
         prepare_file(path, Encoding(resampler="decimate"))
     with pytest.raises(DataError, match=r"trained on decimated recordings of that rate or more$"):
         encode_file(path, Encoding(resampler="decimate"))
+
+
+def test_odd_files_in_a_data_set_are_read_or_left_out(write, two_authors, monkeypatch):
+    write("root/a/gsm.wav", rate=8000, subtype="GSM610")
+    write("root/a/gone.wav")
+    (two_authors / "b/x.raw").write_bytes(bytes(999))
+    sources = Folder.sources
+
+    def vanishes(self):
+        found = sources(self)
+        (two_authors / "a/gone.wav").unlink()
+        return found
+
+    monkeypatch.setattr(Folder, "sources", vanishes)
+    with pytest.warns(SkippedFileWarning) as caught:
+        data = Folder(two_authors, n_clips=None, cache_dir=None).load()
+    assert [str(w.message).split(" (")[0] for w in caught] == [
+        "a/gone.wav cannot be opened",
+        "b/x.raw cannot be read as audio",
+    ]
+    assert "a/gsm.wav" in {name for clips in data.sets().values() for name in clips.files}

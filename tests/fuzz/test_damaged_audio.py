@@ -5,7 +5,6 @@ chooses others.
 """
 
 import os
-import resource
 import time
 
 import numpy as np
@@ -14,9 +13,10 @@ import soundfile
 
 from nnjit.datasets import Encoding
 from nnjit.datasets.audio import prepare_file
-from nnjit.datasets.reader import Recording, most_frames
+from nnjit.datasets.reader import AudioFile, most_frames
 from nnjit.errors import DataError
 
+resource = pytest.importorskip("resource")  # Windows has none
 CASES = int(os.environ.get("NNJIT_FUZZ", "8"))
 FRAMES = 2500
 ENCODING = Encoding(levels=16, rate=8000, duration=0.05)
@@ -78,7 +78,7 @@ def mutate(data, rng):
 def read(path):
     """Return samples and clips, or the error."""
     try:
-        recording = Recording(path)
+        recording = AudioFile(path)
         blocks = [block for block in recording.blocks()]  # noqa: C416
         signal = np.concatenate(blocks) if blocks else np.empty(0)
         return signal, prepare_file(path, ENCODING).codes
