@@ -185,7 +185,8 @@ def _flac(header: Header) -> Content:
         return Content([None])  # libsndfile says what is wrong with it
     low = header.number(at, ">B") & 0xF0
     frames = (header.number(at, ">B") & 0x0F) << 32 | header.number(at + 1, ">I")
-    return Content([replaced(header.size, at, bytes([low]) + bytes(4))], frames)
+    tag = 128 if header.bytes(header.size - 128, 3) == b"TAG" else 0
+    return Content([replaced(header.size - tag, at, bytes([low]) + bytes(4))], frames)
 
 
 def _open_ended(length: int, bits: int = 32) -> bool:

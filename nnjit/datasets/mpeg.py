@@ -52,9 +52,10 @@ def mpeg_pieces(file: BinaryIO, size: int) -> tuple[list[Piece] | None, int, tup
         If there are fewer frames than the first one says.
     """
     start = _behind_tags(file, 0)
-    start = _next(file, start, None, size)  # some tags are longer than they say
+    padding = _bytes(file, start, _BLOCK)  # some tags are longer than they say
+    start += len(padding) - len(padding.lstrip(b"\0"))
     first = _frame(_bytes(file, start, 4))
-    if first is None:
+    if first is None or not _is_followed(file, start, first, size):
         return None, 0, ()
     count, lost, cut = _count(file, start, first, size)
     remarks = []
@@ -147,14 +148,14 @@ def _count(file: BinaryIO, at: int, first: Frame, size: int) -> tuple[int, int, 
     return count, lost, False
 
 
-def _next(file: BinaryIO, at: int, first: Frame | None, size: int) -> int:
-    """Find the next frame of the same kind as the first, or of any kind where there is none."""
+def _next(file: BinaryIO, at: int, first: Frame, size: int) -> int:
+    """Find the next frame of the same kind as the first."""
     for _ in range(_LOOKED_FOR // _BLOCK):
         block = _bytes(file, at, _BLOCK)
         k = block.find(b"\xff")
         while 0 <= k < len(block) - 3 or (k >= 0 and at + len(block) >= size):
             frame = _frame(block[k : k + 4])
-            same = frame is not None and (first is None or frame.kind == first.kind)
+            same = frame is not None and frame.kind == first.kind
             if frame is not None and same and _is_followed(file, at + k, frame, size):
                 return at + k
             k = block.find(b"\xff", k + 1)
