@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -85,7 +86,7 @@ def form(line: str) -> str:
     """Return a line without what may differ from one run to another: numbers, ids, spaces."""
     line = re.sub(r"\b[0-9a-f]{8,64}\b|\d+", "0", line)
     line = re.sub(r"0(?:[.,:-]0)+", "0", line)
-    return re.sub(r"─+", "─", " ".join(line.replace("*", " ").split()))
+    return re.sub(r"([─-])\1+", r"\1", " ".join(line.replace("*", " ").split()))
 
 
 def same(shown: str, printed: str) -> bool:
@@ -245,7 +246,7 @@ def rewrite(page: Path) -> None:
         for block in blocks(page):
             if block.mark == "skip":
                 continue
-            began = time.monotonic()
+            began, used = time.monotonic(), _processor_seconds()
             printed: list[str] = []
             try:
                 printed = reader.run(block)
@@ -253,9 +254,17 @@ def rewrite(page: Path) -> None:
             except AssertionError as error:
                 print(f"{block.place}: {error}", *printed, sep="\n", flush=True)
                 continue
-            print(f"{block.place}  {time.monotonic() - began:.1f} s", flush=True)
+            times = (
+                f"{time.monotonic() - began:.1f} s, processor {_processor_seconds() - used:.1f} s"
+            )
+            print(f"{block.place}  {times}", flush=True)
             old, new = ("\n".join(["```text", *lines, "```"]) for lines in (block.shown, now))
             page.write_text(page.read_text().replace(old, new))
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
