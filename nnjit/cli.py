@@ -14,6 +14,7 @@ from .errors import ConfigError, NnjitError
 from .text import open_streams, say
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
+_TOO_LARGE = ("Maximum allowed dimension exceeded", "array is too big")  # NumPy's ValueErrors
 WARNING = "nnjit: warning: "
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -59,31 +60,14 @@ def explain(error: BaseException) -> str | None:
         return "the disk is full: free some space, or start in a folder on another disk"
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
         return f"cannot write {error.filename} ({error.strerror}): start in another folder"
-    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-    from omegaconf import ListConfig
-    from omegaconf.errors import OmegaConfBaseException
+    if isinstance(error, MemoryError) or str(error).startswith(_TOO_LARGE):
+        return (
+            f"there is not enough memory ({str(error) or 'no more was given'}): lower the sizes of "
+            "layers, trainer.batch_size, dataset.n_clips, duration or rate"
+        )
+    from . import overrides
 
-    from .composition import first_line
-    from .options import choose
-
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = sorted(o for o in error.options if not o.startswith("_"))
-        return f"{group}={choice} does not exist: {choose(choice, options)}"
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
-        entries = isinstance(cause.parent_node, ListConfig)
-        keys = [str(k) for k in (range(len(cause.parent_node)) if entries else cause.parent_node)]
-        if cause.key is not None and str(cause.key) not in keys:
-            remedy = choose(str(cause.key), keys) if keys else f"+{cause.full_key}=VALUE adds it"
-            return f"{cause.full_key} does not exist: {remedy}"
-    if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': write KEY=VALUE, with quotes around odd values"
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return "a group takes the name of one of its choices: write GROUP=CHOICE; see --help"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return first_line(error)
-    return None
+    return overrides.explain(error, sys.argv[1:])
 
 
 def key_values(

@@ -1,8 +1,11 @@
 """Folders as people name them, and processes that have no home."""
 
+import atexit
 import contextlib
 import getpass
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 
@@ -14,7 +17,7 @@ def given_path(text: str | Path) -> Path:
 
 
 def have_home() -> None:
-    """Give a process whose user is not known to the system a home that is nowhere, and a name.
+    """Give a process whose user is not known to the system an empty home, and a name.
 
     MLflow asks for the home while it is imported, and for the name in every run.
     """
@@ -22,7 +25,8 @@ def have_home() -> None:
         Path.home()
     except RuntimeError:
         variable = "USERPROFILE" if os.name == "nt" else "HOME"
-        os.environ[variable] = str(Path(os.sep, "nonexistent").absolute())
+        os.environ[variable] = home = tempfile.mkdtemp(prefix="nnjit-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
     try:
         getpass.getuser()
     except (KeyError, ImportError, OSError):  # which one depends on the version of Python

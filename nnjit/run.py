@@ -19,6 +19,7 @@ from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .cli import one_line_errors, one_line_warnings, quoted
 from .errors import ConfigError, DataError, DivergedError
 from .metrics import majority_baseline, wilson_interval
+from .overrides import ordered
 from .records import Outcome
 from .text import markdown_block, say
 from .tracking.summary import summarise
@@ -42,7 +43,7 @@ def main() -> None:
             with one_line_warnings():
                 resume(sys.argv[1:])
             return
-        sys.argv[1:] = sweep.resumed(quoted(sys.argv[1:]))
+        sys.argv[1:] = sweep.resumed(quoted(ordered(sys.argv[1:])))
         with sweep.closing():
             compose(job)()
 

@@ -188,4 +188,4 @@ def test_a_process_without_a_home(monkeypatch):
 
     monkeypatch.setattr(Path, "home", unknown)
     have_home()
-    assert not Path(os.environ[name]).exists()
+    assert not list(Path(os.environ[name]).iterdir())
