@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent
 # In a wheel conf lies inside the package, in a checkout beside it.
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
+_NOTHING = OmegaConf.create({})
 _OF_HYDRA = ("_args_", "_partial_", "_recursive_", "_convert_")  # how instantiate is to call
 
 
@@ -34,7 +35,9 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
         a value has the wrong type; and whatever the object's own checks raise.
     """
     try:
-        plain = OmegaConf.to_container(cfg[place], resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(
+            cfg.get(place) or _NOTHING, resolve=True, throw_on_missing=True
+        )
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
@@ -42,6 +45,8 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ConfigError(f"{place} names nothing to build: see --help for its choices")
     trust.check_settled(plain, place)
+    if isinstance(trusted, str) or not isinstance(trusted or (), Sequence):
+        raise ConfigError(f"trusted={trusted} is no list: write trusted=[PACKAGE]")
     packages = tuple(trusted or ())
     part, kind = _check(plain, place, packages), _kind(place)
     if plain["_target_"].split(".")[0] not in packages and not issubclass(part, kind):

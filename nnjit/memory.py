@@ -1,6 +1,8 @@
 """Arrays for the kernels: rows of lanes that begin where a line of the cache begins."""
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,19 @@ from numpy.typing import NDArray
 
 _LINE = 64  # bytes
 _SMALL = 1 << 18  # bytes; below, the care would take longer than what it saves
+
+
+def total() -> int | None:
+    """Return the bytes of memory that this process may have, None where that cannot be told."""
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not of POSIX
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        return min(found, int(limit))
+    except (OSError, ValueError):  # no limit, or another way to set one
+        return found
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -1,11 +1,13 @@
 """Sequential: layers one after the other, from codes or signals to class probabilities."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import memory
 from .activations import Activation
 from .errors import ConfigError, ShapeError, short
 from .kernels._lanes import LANES
@@ -115,9 +117,13 @@ class Sequential:
         ------
         ShapeError
             Where a layer cannot follow the one before it.
+        ConfigError
+            Where the parameters need more memory than there is.
         """
         rng = np.random.default_rng(seed)
-        for layer, declared in self._connected(inputs):
+        connected = self._connected(inputs)
+        _check_memory(connected)
+        for layer, declared in connected:
             layer.params = {name: p.draw(rng, np.dtype(self.dtype)) for name, p in declared.items()}
         return self
 
@@ -320,3 +326,19 @@ def _inputs(config: dict[str, Any]) -> Codes | Signal:
         raise ConfigError(f"inputs of the kind {short(kind)}: choose from {', '.join(kinds)}")
     check_options("inputs", kinds[kind], options)
     return kinds[kind](**options)
+
+
+def _check_memory(connected: Sequence[tuple[Layer, dict[str, Parameter]]]) -> None:
+    """Refuse parameters that need more memory than there is, before any of them is drawn."""
+    size = {  # drawn in float64, by initialisers that need as much again
+        f"{type(layer).__name__} {name} {p.shape}": 16 * math.prod(p.shape)
+        for layer, declared in connected
+        for name, p in declared.items()
+    }
+    most = memory.total()
+    if most is not None and sum(size.values()) > most:
+        largest = max(size, key=lambda name: size[name])
+        raise ConfigError(
+            f"the parameters need {sum(size.values()) / 1e9:,.0f} GB of memory, there are "
+            f"{most / 1e9:,.0f}: the largest is {largest}, lower hidden_size or units"
+        )

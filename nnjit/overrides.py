@@ -4,6 +4,7 @@ import contextlib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .composition import CONF, PACKAGE, first_line
 from .errors import ConfigError
@@ -62,9 +63,7 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = sorted(o for o in error.options if not o.startswith("_"))
-        return f"{group}={choice} does not exist: {choose(choice, options)}"
+        return _no_choice(str(error.missing_cfg_file), error.options)
     if isinstance(error.__cause__, OmegaConfBaseException) and (line := _missing(error.__cause__)):
         return line
     if isinstance(error, OverrideParseException):
@@ -80,7 +79,18 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _missing(error: "OmegaConfBaseException") -> str | None:  # type: ignore[name-defined]  # noqa: F821
+def _no_choice(given: str, options: Sequence[str]) -> str:
+    """Return a line on a choice that a group does not have; ``given`` is group/choice."""
+    parts = given.split("/")
+    n = max((i for i in range(1, len(parts)) if CONF.joinpath(*parts[:i]).is_dir()), default=1)
+    group, choice = "/".join(parts[:n]), "/".join(parts[n:])
+    line = f"{group}={choice} does not exist: "
+    if group == "dataset" and "/" in choice:
+        return f"{line}for recordings of your own use dataset=folder dataset.root={choice}"
+    return line + choose(choice, sorted(o for o in options if not o.startswith("_")))
+
+
+def _missing(error: Any) -> str | None:
     """Return a line on a key that does not exist, where that is the error."""
     from omegaconf import ListConfig
 
@@ -90,8 +100,33 @@ def _missing(error: "OmegaConfBaseException") -> str | None:  # type: ignore[nam
     keys = [str(k) for k in (range(len(node)) if isinstance(node, ListConfig) else node)]
     if str(error.key) in keys:
         return None
-    remedy = choose(str(error.key), keys) if keys else f"+{error.full_key}=VALUE adds it"
-    return f"{error.full_key} does not exist: {remedy}"
+    line = f"{error.full_key} does not exist: "
+    if elsewhere := _elsewhere(str(error.full_key), node._get_root()):
+        return line + elsewhere
+    return line + (choose(str(error.key), keys) if keys else f"+{error.full_key}=VALUE adds it")
+
+
+def _elsewhere(key: str, root: Any) -> str:
+    """Return where else a key exists: in another choice of its group, or another place."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+
+    group, _, rest = key.partition(".")
+    others = sorted((CONF / group).glob("[!_]*.yaml")) if rest else []
+    has = [p.stem for p in others if rest in list(OmegaConf.load(p))]
+    if has:
+        return f"it is an option of {' and '.join(f'{group}={choice}' for choice in has)}"
+    found, waiting = [], [("", root)]
+    while waiting:
+        place, node = waiting.pop(0)
+        if isinstance(node, ListConfig):
+            waiting += [(f"{place}{i}.", node._get_node(i)) for i in range(len(node))]
+        elif isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
+            nodes = [(str(k), node._get_node(k)) for k in node if place or k != "hydra"]
+            found += [place + name for name, _ in nodes if name == key.rpartition(".")[2]]
+            waiting += [
+                (f"{place}{name}.", below) for name, below in nodes if not below._is_interpolation()
+            ]
+    return f"did you mean {' or '.join(found[:3])}?" if found else ""
 
 
 def _is_composing(error: BaseException) -> bool:
@@ -103,11 +138,14 @@ def _is_composing(error: BaseException) -> bool:
 
 def _blame(error: BaseException, arguments: Sequence[str]) -> str:
     """Return a line that names the option which cannot be composed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = ": ".join(lines[:2]) or first_line(error)
+    lines = [first_line(e) for e in (error, error.__cause__) if e is not None]
+    place = getattr(error, "full_key", None)
+    reason = ": ".join([*([str(place)] if place else []), *dict.fromkeys(lines)])
     overrides = [a for a in arguments if (not a.startswith("-") and "=" in a) or a.startswith("~")]
     guilty = _guilty(overrides)
     key = guilty.partition("=")[0].lstrip("+~").partition("@")[0] if guilty else ""
+    if guilty.startswith("="):
+        return f"cannot read '{guilty}': write GROUP=CHOICE or KEY=VALUE"
     if key and (CONF / key).is_dir():
         choices = sorted(p.stem for p in (CONF / key).glob("*.yaml") if p.stem[0] != "_")
         return f"{guilty}: write GROUP=CHOICE with one of {', '.join(choices)}"

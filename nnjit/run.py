@@ -63,6 +63,8 @@ def job(cfg: DictConfig) -> float:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         return jobs.job(lambda display: run(cfg, display))
     with one_line_errors(), one_line_warnings():
+        if search.is_search(HydraConfig.get()):
+            raise ConfigError("a search is a sweep: add -m, or leave search= out")
         return run(cfg, terminal.ProgressDisplay(terminal.console())).score
 
 

@@ -72,7 +72,7 @@ class Karplus(Dataset):
 
     def __init__(self, n_tracks: int = 8, data_seed: int = 0, **options: Any) -> None:
         super().__init__(**options)
-        check_integer("dataset.n_tracks", n_tracks, low=1)
+        check_integer("dataset.n_tracks", n_tracks, low=1, high=1 << 20)
         check_integer("dataset.data_seed", data_seed, low=0)
         for key, value in (("n_clips", self.n_clips), ("rate", self.encoding.rate)):
             if value is None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import TrackingError
 from .moved import mend
 from .sqlite import sqlite_file, sqlite_uri
 
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5  # seconds, for the first word of a server or a database
 _LOCK = 0x6E6E6A6974  # any number, the same in all processes
 _PASSWORDS = (
@@ -41,6 +43,18 @@ def warn_of_other_store(uri: str) -> None:
             "names it",
             stacklevel=2,
         )
+
+
+def check_address(uri: str) -> None:
+    """Raise a TrackingError for what is no address of a store."""
+    if uri.startswith("databricks") or uri.split("://")[0].split("+")[0] in _SCHEMES:
+        return
+    remedy = "write http://HOST:PORT, postgresql://... or sqlite:///FILE"
+    if "://" not in uri and re.fullmatch(r"[\w.-]+:\d+/?", uri):
+        remedy = f"write http://{uri}"
+    elif "://" not in uri:
+        remedy = f"write sqlite:///{uri} for a file, root= (tracking.root=) for a folder"
+    raise TrackingError(f"{without_passwords(uri)} is no address of a store: {remedy}")
 
 
 def is_server(uri: str) -> bool:

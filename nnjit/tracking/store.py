@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import TrackingError
 from ..places import given_path, have_home
-from .address import opening, without_passwords
+from .address import check_address, opening, without_passwords
 from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri
 
@@ -41,6 +41,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
     TrackingError
         Where the store cannot be opened.
     """
+    check_address(uri)
     # Read once, when mlflow is imported. A run that another program exported is not ours.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
