@@ -1,7 +1,9 @@
 """From a recording to clips of symbols: normalise, resample, quantise, cut; block by block.
 
 A recording is gone through three times (its range; its mean; its clips), so that memory does not
-grow with its length. The result is that of whole arrays, to the bit.
+grow with its length: some 100 MB in all, and for a data set its symbols, one byte a step, twice.
+Their number is at most 1,024 a byte of the file, or a million (`reader.most_frames`), whatever its
+header says. The result is that of whole arrays, to the bit.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -70,11 +70,12 @@ class SplicedFile(io.RawIOBase):
             left = end - self._position
             if left <= 0:
                 continue
-            data = self._take(piece, left, min(left, len(view) - filled))
+            wanted = min(left, len(view) - filled)
+            data = self._take(piece, left, wanted)
             view[filled : filled + len(data)] = data
             filled += len(data)
             self._position += len(data)
-            if not data:
+            if len(data) < wanted:  # the file has become shorter
                 break
         return filled
 

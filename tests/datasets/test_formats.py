@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from nnjit.datasets.ogg import _checksum
 from nnjit.datasets.reader import AudioFile
 from nnjit.errors import DataError
 
@@ -257,3 +258,80 @@ def test_mp3_behind_tags(tmp_path):
         signal, said = read(path)
         assert said == []
         assert np.array_equal(signal, whole)
+
+
+def chunk(name, data, pad=True):
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (pad and len(data) & 1)
+
+
+def riff(*chunks):
+    body = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+FORMAT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE, 1, 8))
+SOUND = np.random.default_rng(0).bytes(5001)
+SHAPES = {  # WAV files as programs write them, and what is said of them
+    "plain": (riff(FORMAT, chunk(b"data", SOUND)), ""),
+    "no byte of padding": (riff(FORMAT, chunk(b"data", SOUND, False)), ""),
+    "list behind": (riff(FORMAT, chunk(b"data", SOUND), chunk(b"LIST", b"INFOabc")), ""),
+    "list without padding": (
+        riff(FORMAT, chunk(b"data", SOUND, False), chunk(b"LIST", b"INFOabc")),
+        "",
+    ),
+    "broadcast": (riff(chunk(b"bext", bytes(602)), FORMAT, chunk(b"data", SOUND)), ""),
+    "tag": (riff(FORMAT, chunk(b"data", SOUND)) + b"TAG" + bytes(125), ""),
+    "padded to a sector": (riff(FORMAT, chunk(b"data", SOUND)) + bytes(3000), ""),
+    "counts its header": (
+        riff(FORMAT) + b"data" + struct.pack("<I", 5045) + SOUND,
+        "lacks 44 of 5,045 bytes that its header announces",
+    ),
+    "another behind": (
+        2 * riff(FORMAT, chunk(b"data", SOUND)),
+        "has 5,047 bytes after the end that its header gives: they are not read",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_wav_as_programs_write_it(shape, tmp_path):
+    path = tmp_path / "x.wav"
+    data, remark = SHAPES[shape]
+    path.write_bytes(data)
+    signal, said = read(path)
+    assert said == ([remark] if remark else [])
+    expected = (np.frombuffer(SOUND, np.uint8) - 128.0) / 128
+    assert np.array_equal(signal, expected)
+
+
+def test_a_wav_that_holds_nothing(tmp_path):
+    path = tmp_path / "x.wav"
+    for tail in (b"", chunk(b"LIST", b"INFOabcd")):
+        path.write_bytes(riff(FORMAT, chunk(b"data", b""), tail))
+        signal, said = read(path)
+        assert (len(signal), said) == (0, [])
+
+
+def page(flags, serial, number, body):
+    """Return a page of an Ogg stream."""
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, 0, serial, number, 0, 1)
+    data = head + bytes([len(body)]) + body
+    return data[:22] + struct.pack("<I", _checksum(data)) + data[26:]
+
+
+def test_other_streams_beside_the_sound_in_ogg(tmp_path):
+    path = tmp_path / "x.ogg"
+    data = write(path, "OGG", "VORBIS")
+    whole, _ = read(path)
+    pages = [k for k in range(len(data)) if data[k : k + 4] == b"OggS"]
+    first, last = pages[1], pages[-1]
+    beside = (page(2, 99, 0, b"pictures"), page(4, 99, 1, b"more"))
+    path.write_bytes(data[:first] + beside[0] + data[first:last] + beside[1] + data[last:])
+    signal, said = read(path)
+    assert said == []
+    assert np.array_equal(signal, whole)
+    path.write_bytes(data[:first] + beside[0] + data[first:])
+    assert "its last Ogg page is missing" in read(path)[1][0]
+    path.write_bytes(data + bytes(100))
+    signal, said = read(path)
+    assert np.array_equal(signal, whole)
