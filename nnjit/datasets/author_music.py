@@ -1,13 +1,16 @@
 """The recordings of EpyNN's author notebook, downloaded once."""
 
 import os
+import re
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError, SkippedFileWarning
 from .base import Dataset, Recording
-from .download import extract, fetch
+from .download import check_sha256, extract, fetch
 from .encode import check_positive
 from .listing import find_recordings
 from .names import Name, root_folder
@@ -29,6 +32,8 @@ class AuthorMusic(Dataset):
         Address of the tar archive.
     max_gb : float
         Largest size in GB (10^9 bytes) accepted, for the archive and for what is in it.
+    sha256 : str or None
+        SHA-256 of the archive, 64 hex digits; None takes any.
     **options
         Options of `Dataset`.
 
@@ -45,12 +50,16 @@ class AuthorMusic(Dataset):
         root: Path | Name = "runs/data/author_music",
         url: str = URL,
         max_gb: float = 2.0,
+        sha256: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         check_positive("dataset.max_gb", max_gb)
         self.root = root_folder(root)
         self.url = url
+        if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise ConfigError(f"dataset.sha256={sha256} does not work: set 64 hex digits, or null")
+        self.sha256 = sha256
         self.max_bytes = int(max_gb * 1e9)
 
     @property
@@ -80,12 +89,20 @@ class AuthorMusic(Dataset):
     def _list(self) -> list[Recording]:
         if not self.root.is_dir():
             return []
-        found = []
+        found, left_out = [], []
         for recording in find_recordings(self.root, 0, self.root):
-            where = Path(recording.name).parent.as_posix().lower()
-            if "true" in where or "false" in where:
-                label = int("true" in where)
-                found.append(Recording(recording.name, label, self.root / recording.name))
+            label = _said(Path(recording.name).parent)
+            if label is None:
+                left_out.append(recording.name)
+            else:
+                found.append(replace(recording, label=label))
+        if found and left_out:
+            warnings.warn(
+                f"{len(left_out)} file(s) in no folder that says true or false are left out, "
+                f"{left_out[0]} for one: move them into one, or out of {self.root}",
+                SkippedFileWarning,
+                stacklevel=3,
+            )
         return found
 
     def _download(self) -> None:
@@ -100,12 +117,23 @@ class AuthorMusic(Dataset):
         try:
             if not archive.exists():
                 fetch(self.url, archive, self.max_bytes)
+            if self.sha256 is not None:
+                check_sha256(archive, self.sha256)
             shutil.rmtree(unpacked, ignore_errors=True)
             extract(archive, unpacked, self.max_bytes)
             os.replace(unpacked, self.root)
         except (DataError, OSError) as error:
             raise DataError(
-                f"{error}: try again, put the recordings below {self.root}/true and "
+                f"{error}; or put the recordings below {self.root}/true and "
                 f"{self.root}/false by hand, or use dataset=guitar"
             ) from None
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _said(folder: Path) -> int | None:
+    """Return the label of the outermost folder whose name says either true or false."""
+    for part in folder.parts:
+        says = ["false" in part.lower(), "true" in part.lower()]
+        if sum(says) == 1:
+            return says.index(True)
+    return None

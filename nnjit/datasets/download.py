@@ -1,14 +1,16 @@
 """Fetch an archive, resuming where a transfer broke off, and unpack its recordings safely."""
 
+import contextlib
+import hashlib
 import http.client
+import json
 import os
+import re
 import sys
 import tarfile
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
@@ -17,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ..errors import DataError
 from ..text import printable, say
+from .web import Watch, request
 
 _BLOCK = 1 << 18
 # fmt: off
@@ -48,19 +51,22 @@ def fetch(url: str, target: Path, max_bytes: int, attempts: int = 3, timeout: fl
     attempts : int
         How often a broken transfer is resumed before giving up.
     timeout : float
-        Seconds to wait for an answer.
+        Seconds to wait for an answer, and for each kilobyte a second of them to come in.
 
     Raises
     ------
     DataError
-        If the address cannot be reached, the transfer keeps breaking or the file is too large.
+        If the address cannot be reached or leads elsewhere than to http and https, the transfer
+        keeps breaking or is too slow, or the file is too large.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = _Part(target.with_name(target.name + ".part"), url)
     for attempt in range(attempts):
         try:
-            if _fetch_rest(url, part, max_bytes, timeout):
-                os.replace(part, target)
+            with Watch(timeout) as watch:
+                complete = _fetch_rest(part, max_bytes, watch)
+            if complete:
+                part.finish(target)
                 return
             reason = "the transfer broke off"
         except urllib.error.HTTPError as error:
@@ -70,17 +76,60 @@ def fetch(url: str, target: Path, max_bytes: int, attempts: int = 3, timeout: fl
                 break
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
+        if watch.was_slow:
+            reason = watch.why()
         if attempt < attempts - 1:
             time.sleep(min(2**attempt, 10) * 0.1)
     raise DataError(f"{url} cannot be fetched ({reason})")
 
 
-def _fetch_rest(url: str, part: Path, max_bytes: int, timeout: float) -> bool:
+class _Part:
+    """What there is of a file, and beside it which address and version it is of."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.path, self.url = path, url
+        self._about = path.with_name(path.name + ".json")
+        if self._told("url") not in ("", url):  # one that says nothing is taken for ours
+            self.drop()
+
+    def _told(self, key: str) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            about = json.loads(self._about.read_bytes())
+            return str(about.get(key, "")) if isinstance(about, dict) else ""
+        return ""
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def asked(self) -> dict[str, str]:
+        """Return the headers that ask for the rest of the same version."""
+        if not self.size:
+            return {}
+        version = self._told("version")
+        return {"Range": f"bytes={self.size}-"} | ({"If-Range": version} if version else {})
+
+    def begin(self, headers: http.client.HTTPMessage) -> None:
+        """Start anew with the version that an answer tells."""
+        tag = headers.get("ETag", "")
+        version = tag if tag.startswith('"') else headers.get("Last-Modified", "")
+        self.drop()
+        self._about.write_text(json.dumps({"url": self.url, "version": version}))
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._about.unlink(missing_ok=True)
+
+    def finish(self, target: Path) -> None:
+        os.replace(self.path, target)
+        self._about.unlink(missing_ok=True)
+
+
+def _fetch_rest(part: _Part, max_bytes: int, watch: Watch) -> bool:
     """Append what is missing; return whether the file is complete."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    have, url = part.size, part.url
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout)
+        answer = request(url, part.asked(), watch)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -88,22 +137,45 @@ def _fetch_rest(url: str, part: Path, max_bytes: int, timeout: float) -> bool:
         total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
         if total == str(have):
             return True
-        part.unlink()  # longer than the file: left by something else
+        part.drop()  # longer than the file: left by something else
         return False
     with answer:
-        # A server that does not know ranges sends the whole file, with status 200.
-        if answer.status != 206:
-            have = 0
         length = answer.headers.get("Content-Length")
-        total_bytes = have + int(length) if length is not None else None
+        total_bytes = None if length is None else int(length)
+        if answer.status == 206:
+            total_bytes = _total(part, answer.headers.get("Content-Range") or "")
+        else:  # a server that does not know ranges, or has another version, sends the whole file
+            part.begin(answer.headers)
+            have = 0
         _check_size(url, total_bytes or 0, max_bytes)
-        with part.open("ab" if have else "wb") as file, _progress(url, total_bytes) as report:
-            while block := answer.read(_BLOCK):
+        with part.path.open("ab") as file, _progress(url, total_bytes) as report:
+            while block := answer.read1(_BLOCK):
+                watch.received += len(block)
                 file.write(block)
                 have += len(block)
                 _check_size(url, have, max_bytes)
                 report(have)
-    return total_bytes is None or have == total_bytes
+    return not watch.was_slow and (total_bytes is None or have == total_bytes)
+
+
+def _total(part: _Part, content_range: str) -> int:
+    """Return the size of the whole file, where an answer goes on from where the part ends."""
+    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range.strip())
+    if told is None or int(told[1]) != part.size:
+        part.drop()
+        raise OSError(f"the rest was asked for, and {content_range or 'no range'} was answered")
+    return int(told[2])
+
+
+def check_sha256(file: Path, expected: str) -> None:
+    """Raise DataError unless a file has this SHA-256, in 64 hex digits."""
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != expected.lower():
+        raise DataError(
+            f"{file} has the SHA-256 {found}, and dataset.sha256 is {expected}: "
+            "delete it to fetch it again, or correct dataset.sha256"
+        )
 
 
 def _check_size(url: str, size: int, max_bytes: int) -> None:
@@ -114,7 +186,7 @@ def _check_size(url: str, size: int, max_bytes: int) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(url: str, total: int | None) -> Iterator[Report]:
     """Show a bar on a terminal, else a line at every tenth."""
     name = url.rpartition("/")[2] or url

@@ -127,10 +127,9 @@ class Folder(Dataset):
 
 def _warn_beside(files: list[Path]) -> None:
     if files:
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         warnings.warn(
-            f"{files[0]}{more} lie in no sub-folder, so in no class, and are left out: "
-            "move them into one, or remove them",
+            f"{len(files)} file(s) beside the folders of the classes are left out, {files[0]} for "
+            "one: move them into a class, or remove them",
             SkippedFileWarning,
             stacklevel=3,
         )

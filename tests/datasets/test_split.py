@@ -225,7 +225,7 @@ tracks_of_classes = st.lists(
 three_sizes = st.sampled_from([(2, 1, 1), (8, 1, 1), (2, 1, 0), (1, 0, 1), (0.5, 0.3, 0.2)])
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(tracks_of_classes, three_sizes, st.booleans(), st.integers(0, 2**32), st.booleans())
 def test_any_split_by_track(lengths, sizes, stratify, seed, mixed):
     labels, tracks = of_tracks([(k, n) for k, of_class in enumerate(lengths) for n in of_class])
@@ -244,7 +244,7 @@ def test_any_split_by_track(lengths, sizes, stratify, seed, mixed):
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(tracks_of_classes, st.integers(2, 3), st.booleans(), st.integers(0, 2**32))
 def test_any_folds_by_track(lengths, folds, stratify, seed):
     labels, tracks = of_tracks([(k, n) for k, of_class in enumerate(lengths) for n in of_class])
