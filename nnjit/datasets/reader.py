@@ -199,7 +199,8 @@ class AudioFile:
 
 
 def _unreadable(error: Exception) -> DataError:
-    reason = re.sub(r"^Error opening .*?: (?=[A-Z])", "", str(error), flags=re.DOTALL)
+    # LibsndfileError puts the name of the file before its text.
+    reason = str(getattr(error, "error_string", error))
     if isinstance(error, TypeError):
         reason = "it has no header that tells rate and sample format"
     reason = reason.splitlines()[0].rstrip(".") if reason else type(error).__name__

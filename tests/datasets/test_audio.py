@@ -274,6 +274,14 @@ def test_buffers_never_become_music(write, rng, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))
 
 
+def test_reasons_do_not_repeat_the_name(tmp_path):
+    path = tmp_path / "Odd: Error opening 'x': A.wav"
+    path.write_text("no sound")
+    reason = r"^cannot be read as audio \(Format not recognised\): replace or remove it$"
+    with pytest.raises(DataError, match=reason):
+        read(path)
+
+
 def test_formats_that_cannot_seek(write, rng):
     t = np.arange(16_000) / 8000
     path = write("a.wav", 0.5 * np.sin(2 * np.pi * 300 * t), subtype="GSM610")
