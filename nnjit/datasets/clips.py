@@ -182,8 +182,11 @@ class DataSplits:
         return round(len(self) * dict(zip(("train", "val", "test"), self.asked, strict=True))[name])
 
     def _how_many(self) -> str:
-        drawn = "" if self.available is None else f" drawn of {self.available}"
-        return f"{len(self)} clips{drawn}"
+        if self.available is None:
+            return f"{len(self)} clips"
+        if self.available == len(self):
+            return f"all {len(self)} clips"
+        return f"{len(self)} of {self.available} clips, each"
 
     def _wanted(self, name: str) -> str:
         asked = self._n_asked(name)

@@ -51,6 +51,7 @@ def test_guitar_is_balanced_and_honest(cache_dir):
     for counts in splits.balance().values():
         assert len(set(counts.values())) == 1
     text = splits.describe()
+    assert text.startswith("guitar: all 256 clips of 10000 steps")
     assert "majority baseline 0.500" in text
     assert "no track is in more than one set" in text
 
@@ -301,7 +302,7 @@ def test_recordings_of_unequal_length_divide_as_asked(tmp_path, write):
             assert abs(sum(counts) - n) < 0.15 * n
             assert min(counts) > 0.35 * sum(counts)
     text = splits.describe()
-    assert text.startswith("folder: 256 clips drawn of 386 of 100 steps")
+    assert text.startswith("folder: 256 of 386 clips, each of 100 steps")
     for name, n in (("train", 128), ("val", 64), ("test", 64)):
         got = len(splits.sets()[name])
         line = next(line for line in text.splitlines() if name in line)
