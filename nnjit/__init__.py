@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .callbacks import Callback as Callback
     from .checkpoint import Checkpoint as Checkpoint
     from .classifier import Classifier as Classifier
     from .gradcheck import check_gradients as check_gradients
@@ -34,6 +35,7 @@ _HOMES = {
     "model": ("Sequential",),
     "optimizers": ("SGD", "Adam"),
     "trainer": ("Trainer",),
+    "callbacks": ("Callback",),
     "checkpoint": ("Checkpoint",),
     "classifier": ("Classifier",),
     "gradcheck": ("check_gradients",),

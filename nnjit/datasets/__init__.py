@@ -2,7 +2,7 @@
 
 from .audio import encode_file
 from .author_music import AuthorMusic
-from .base import Dataset
+from .base import Dataset, Recording
 from .clips import Clips, DataSplits
 from .encode import Encoding
 from .folder import Folder
@@ -18,5 +18,6 @@ __all__ = [
     "Folder",
     "Guitar",
     "Karplus",
+    "Recording",
     "encode_file",
 ]

@@ -84,9 +84,10 @@ def blocks(page: Path) -> list[Block]:
 
 def form(line: str) -> str:
     """Return a line without what may differ from one run to another: numbers, ids, spaces."""
+    line = line.replace(" (0/0)", "").replace("*", " ")
     line = re.sub(r"\b[0-9a-f]{8,64}\b|\d+", "0", line)
     line = re.sub(r"0(?:[.,:-]0)+", "0", line)
-    return re.sub(r"([─-])\1+", r"\1", " ".join(line.replace("*", " ").split()))
+    return re.sub(r"([─-])\1+", r"\1", " ".join(line.split()))
 
 
 def same(shown: str, printed: str) -> bool:
