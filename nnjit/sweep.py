@@ -211,9 +211,9 @@ class Sweep:
         for line in (*self.notes, *lines, f"files    {self.folder}"):
             out.print(line, soft_wrap=True)
         if unfinished:
-            where = [o for o in self.plan.overrides if o.startswith("tracking.")]
             what = f"resume={self.parent.run_id or self.folder}"
-            command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *where])
+            more = trust.to_give_again(self.plan.arguments)
+            command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *more])
             out.print(f"resume   {command}", soft_wrap=True)
 
 

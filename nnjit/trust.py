@@ -136,13 +136,18 @@ def recorded_arguments(recorded: Sequence[str], given: Sequence[str]) -> list[st
     """
     keys = {a.partition("=")[0] for a in given if not a.startswith("-")}
     kept = [a for a in recorded if a in given or a[:1] == "-" or a.partition("=")[0] not in keys]
-    for argument in kept:
-        if argument not in ("-m", "--multirun", *given) and not _harmless(argument):
+    for argument in to_give_again(kept):
+        if argument not in given:
             raise ConfigError(
                 f"the plan of the sweep holds {short(argument)}, which is not taken from a file: "
                 "give it on the command line as well, if it is yours"
             )
     return kept
+
+
+def to_give_again(recorded: Sequence[str]) -> list[str]:
+    """Return what of a recorded command line is not taken from a file."""
+    return [a for a in recorded if a not in ("-m", "--multirun") and not _harmless(a)]
 
 
 def _harmless(argument: str) -> bool:

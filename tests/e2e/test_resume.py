@@ -258,9 +258,13 @@ def test_other_data(left):
     assert "the data set karplus has changed since the run began" in error
 
 
-def test_a_checkpoint_of_a_run_on_record_asks_for_its_id(left):
-    place, _, path = left
-    assert "is of a run on record" in refuses(place, f"resume={path}")
+def test_a_checkpoint_of_a_run_on_record_asks_for_its_store(left, tmp_path):
+    path = left[2]
+    assert "there is no store at" in refuses(tmp_path, f"resume={path}")
+    open_store(store_uri(tmp_path / "runs"))
+    error = refuses(tmp_path, f"resume={path}")
+    assert "is of a run on record" in error
+    assert "add tracking.root=FOLDER" in error
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(left):

@@ -240,7 +240,7 @@ def test_ctrl_c_closes_all_and_resume_runs_what_is_missing(launcher, begin, tmp_
     assert "RUNNING" not in {r.info.status for r in children.values()}
     (command,) = (line for line in out.splitlines() if line.startswith("resume   "))
     arguments = command.split()[2:]
-    assert arguments[-1] == f"resume={parent.info.run_id}"
+    assert arguments[-3:] == [f"resume={parent.info.run_id}", "--config-dir", "conf"]
     before = [children[n].info.run_id for n in (0, 1)]
     (recipes / "long.yaml").write_text(text.format(4))
     lines = succeeded(python(*arguments, cwd=tmp_path))

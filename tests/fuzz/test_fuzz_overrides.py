@@ -1,0 +1,194 @@
+"""Any override that a person may type: taken, or told in one line. See `mutate`."""
+
+import random
+
+import mutate
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from nnjit import composition
+from nnjit.cli import explain, quoted
+from nnjit.layers import Codes
+
+GROUPS = (
+    "dataset",
+    "model",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "tracking",
+    "experiment",
+    "search",
+)
+VALUES = (
+    *(
+        "1",
+        "-1",
+        "0",
+        "1.5",
+        "1e400",
+        "nan",
+        ".inf",
+        "true",
+        "null",
+        "",
+        "x",
+        "'x'",
+        '"',
+        "'",
+        "a b",
+    ),
+    *(
+        "[1,2]",
+        "[]",
+        "{}",
+        "{a: 1}",
+        "{_target_: x}",
+        "[{_target_: x}]",
+        "[[[[]]]]",
+        "{a: {b: [c]}}",
+    ),
+    *(
+        "1,2",
+        "choice(1,2)",
+        "range(1,3)",
+        "interval(0,1)",
+        "glob(*)",
+        "sort(3,1)",
+        "str(1)",
+        "int(x)",
+    ),
+    *(
+        "${seed}",
+        "${nothing}",
+        "${trainer}",
+        "${model.layers}",
+        "${oc.env:NOTHING}",
+        "${oc.env:HOME}",
+    ),
+    *(
+        "\\${seed}",
+        "${",
+        "${}",
+        "$",
+        "???",
+        "${now:%Y}",
+        "${oc.create:{_target_:os.mkdir}}",
+        "${name}",
+    ),
+    *(
+        "nnjit.SGD",
+        "nnjit.Sequential",
+        "nnjit.layers.GRU",
+        "nnjit.layers",
+        "os.mkdir",
+        "nnjit.run.main",
+    ),
+    *(
+        "gru",
+        "ff",
+        "karplus",
+        "folder",
+        "adam",
+        "none",
+        "default",
+        "../model/gru",
+        "/etc/passwd",
+        "_shared",
+    ),
+    *(
+        "relu",
+        "softmax",
+        "zeros",
+        "float64",
+        "val/loss",
+        "test/f1",
+        "/",
+        "ä♯",
+        "\x1b[2J",
+        "\0",
+        "\n",
+        "~",
+    ),
+    *(
+        "9" * 30,
+        "-" + "9" * 30,
+        "0x10",
+        "1_000",
+        "x" * 5000,
+        "[" * 500,
+        "(" * 20,
+        "a=b",
+        "=",
+        "@",
+        ":",
+    ),
+)
+MORE = (
+    *GROUPS,
+    "hydra.run.dir",
+    "hydra.sweep",
+    "hydra.job.name",
+    "hydra",
+    "trusted",
+    "nothing",
+    "a.b",
+)
+
+
+@pytest.fixture(scope="module")
+def keys():
+    """Return every key of the composed configurations, and some that do not exist."""
+    found = set(MORE)
+    with initialize_config_dir(str(composition.CONF), version_base="1.3"):
+        for choice in ("gru", "ff"):
+            walk("", compose("config", [f"model={choice}"]), found)
+    return sorted(found)
+
+
+def walk(place, node, found):
+    if OmegaConf.is_config(node):
+        for key in node if isinstance(node, DictConfig) else range(len(node)):
+            found.add(f"{place}.{key}".strip("."))
+            inner = OmegaConf.select(node, str(key), throw_on_resolution_failure=False)
+            walk(f"{place}.{key}".strip("."), inner, found)
+
+
+def override(rng, keys):
+    """Return what a person, or a slip of the keyboard, may put on a command line."""
+    key, value = rng.choice(keys), rng.choice(VALUES)
+    if rng.random() < 0.2:
+        key = f"{key}.{rng.choice([*keys, '_target_', '0', '-1', 'x y'])}"
+    if rng.random() < 0.1:
+        key = f"{key}@{rng.choice(keys)}"
+    text = f"{rng.choice(['', '', '', '+', '++', '~'])}{key}"
+    if rng.random() < 0.95:
+        text += f"={value}"
+    if rng.random() < 0.1:
+        text = mutate.changed(rng, text.encode()).decode(errors="replace")
+    return text
+
+
+def test_overrides(keys):
+    taken = 0
+    with initialize_config_dir(str(composition.CONF), version_base="1.3"):
+        for seed in mutate.cases(60):
+            rng = random.Random(seed)
+            given = [override(rng, keys) for _ in range(rng.choice([1, 1, 2, 3]))]
+            with mutate.limited(seed):
+                try:
+                    cfg = compose("config", quoted(given))
+                    parts = [
+                        composition.build(cfg, p, cfg.trusted) for p in ("trainer", "tracking")
+                    ]
+                    parts.append(composition.build(cfg, "dataset", cfg.trusted))
+                    cfg.n_classes = 2
+                    model = composition.build(cfg, "model", cfg.trusted)
+                    model._connected(Codes(50, 16))  # nothing is allocated
+                    taken += 1
+                except Exception as error:
+                    told = explain(error)
+                    assert told, (given, error)
+                    assert "\n" not in told
+    assert taken > 0
