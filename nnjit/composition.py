@@ -1,6 +1,5 @@
 """From a composed configuration to objects: every value is checked before anything is built."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from . import trust
 from .errors import ConfigError, NnjitError, short
-from .options import check_options
+from .options import ANYTHING, check_options, fits
 
 PACKAGE = Path(__file__).parent
 # In a wheel conf lies inside the package, in a checkout beside it.
@@ -49,7 +48,7 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
         raise ConfigError(f"trusted={trusted} is no list: write trusted=[PACKAGE]")
     packages = tuple(trusted or ())
     part, kind = _check(plain, place, packages), _kind(place)
-    if plain["_target_"].split(".")[0] not in packages and not issubclass(part, kind):
+    if not fits(part, kind):
         raise ConfigError(f"{place}._target_={plain['_target_']} is no {kind.__name__}")
     try:
         return instantiate(plain, _convert_="all")
@@ -87,12 +86,13 @@ def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:
     }
     if part is None:
         return options
+    is_foreign = node["_target_"].split(".")[0] in trusted
     for key in [k for k in options if k in _OF_HYDRA]:
-        if node["_target_"].split(".")[0] not in trusted:
+        if not is_foreign:
             raise ConfigError(f"{place}.{key} does not go with {node['_target_']}: leave it out")
         del options[key]
     check_options(place, part, options)
-    return part if inspect.isclass(part) else object
+    return ANYTHING if is_foreign else part
 
 
 def plain(cfg: DictConfig | ListConfig) -> Any:

@@ -15,6 +15,7 @@ RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 _STATUS = (RUNNING, FINISHED, FAILED, KILLED)
 _PLAN, _FOLDER = "sweep.json", "records"
 _MOST_BYTES = 1 << 26
+_LARGEST = 1e300  # their mean stays a number
 
 
 @final
@@ -71,6 +72,8 @@ class JobRecord:
         record: JobRecord = _read(path, cls, remedy)
         if record.number != number or record.status not in _STATUS:
             raise ConfigError(f"{path} is not the record of job {number}: {remedy}")
+        if any(abs(value) > _LARGEST for value in (*record.values.values(), record.score or 0)):
+            raise ConfigError(f"{path} holds a value that no run comes to: {remedy}")
         return record
 
 

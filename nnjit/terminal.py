@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
+from math import nan
 from typing import Any, final
 
 from rich import box
@@ -179,7 +180,7 @@ def job_line(title: str, record: JobRecord) -> str:
         return f"{title}  {record.status}: {record.reason}"
     name = record.monitor.partition("/")[0]
     values = "  ".join(
-        f"{metric} {record.values[summary_key('final', f'{name}/{metric}')]:.3f}"
+        f"{metric} {record.values.get(summary_key('final', f'{name}/{metric}'), nan):.3f}"
         for metric in _COLUMNS[:3]
     )
     return f"{title}  {name} {values}  {seconds(record.seconds)}"

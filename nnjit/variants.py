@@ -93,8 +93,8 @@ class Variant:
         return [key for key in first if all(key in values for values in rest)]
 
     def values(self, key: str) -> list[float]:
-        """Return a value of each job."""
-        return [record.values[key] for record in self.records]
+        """Return a value of each job, NaN where it has none."""
+        return [record.values.get(key, nan) for record in self.records]
 
     def estimate(self, key: str) -> Estimate:
         """Return the mean of a value over the seeds."""

@@ -32,6 +32,8 @@ def trained(tmp_path_factory):
     """Return a folder with a finished run, one that was interrupted, and a sweep that failed."""
     place = tmp_path_factory.mktemp("store")
     succeeded(python(*RUN, *SMALL, "trainer.threads=1", cwd=place))
+    sweep = ("-m", *SMALL, "optimizer.learning_rate=0.1,1e38", "trainer.threads=1")
+    assert python(*RUN, *sweep, cwd=place).returncode == 1
     endless = [o for o in SMALL if not o.startswith("trainer.epochs")]
     process = start(*RUN, *endless, "trainer.epochs=100000", "trainer.threads=1", cwd=place)
     for line in process.stdout:
@@ -40,8 +42,6 @@ def trained(tmp_path_factory):
             break
     process.communicate(timeout=60)
     assert process.returncode == 130
-    sweep = ("-m", *SMALL, "optimizer.learning_rate=0.1,1e38", "trainer.threads=1")
-    assert python(*RUN, *sweep, cwd=place).returncode == 1
     (place / "evil.py").write_text(EVIL)
     return place
 

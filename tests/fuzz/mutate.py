@@ -1,7 +1,8 @@
 """Seeded mutations of plain values and of bytes, and what a reader may do with them.
 
-Each target is fed a few cases in the fast suite. ``NNJIT_FUZZ=N`` gives every target N cases, each
-with a seed of its own, which a failure names: ``NNJIT_FUZZ=20000 python -m pytest tests/fuzz``.
+Each target is fed a few cases in the fast suite. ``NNJIT_FUZZ=20000 python -m pytest tests/fuzz``
+gives every target so many, each with a seed of its own, which a failure names;
+``NNJIT_FUZZ_SEED`` is the first, 0 where it is not set.
 """
 
 import contextlib
@@ -39,7 +40,8 @@ OTHERS = (
 
 def cases(few):
     """Return the seeds of the cases of a target."""
-    return range(int(os.environ.get("NNJIT_FUZZ", few)))
+    first = int(os.environ.get("NNJIT_FUZZ_SEED", 0))
+    return range(first, first + int(os.environ.get("NNJIT_FUZZ", few)))
 
 
 def bomb(rng):

@@ -87,7 +87,7 @@ def test_records_of_jobs(tmp_path):
     path, out, read = tmp_path / "records" / "0.json", terminal.console(), 0
     path.parent.mkdir()
     plan = Plan(".", [], [], ["model"], 1, None)
-    for seed in mutate.cases(150):
+    for seed in mutate.cases(60):
         path.write_bytes(text(random.Random(seed), RECORD))
         with mutate.limited(seed):
             try:
@@ -111,7 +111,7 @@ def test_plans_of_sweeps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = Plan(str(tmp_path), ARGUMENTS, ARGUMENTS[1:], ["seed"], 2, [["seed=1"], ["seed=2"]], "p")
     read = 0
-    for seed in mutate.cases(150):
+    for seed in mutate.cases(60):
         (tmp_path / "sweep.json").write_bytes(text(random.Random(seed), vars(plan)))
         with mutate.limited(seed):
             try:
@@ -138,11 +138,13 @@ def stored(content):
 
 def test_recorded_configurations():
     read = 0
-    for seed in mutate.cases(200):
+    for seed in mutate.cases(60):
         rng = random.Random(seed)
-        content = yaml.safe_dump(
-            mutate.mutated(rng, CONFIG, bytes_too=True, bombs=rng.random() < 0.3)
-        )
+        changed = mutate.mutated(rng, CONFIG, bytes_too=True, bombs=rng.random() < 0.3)
+        try:
+            content = yaml.safe_dump(changed)
+        except RecursionError:
+            continue
         if rng.random() < 0.2:
             content = mutate.changed(rng, content.encode()).decode(errors="replace")
         with mutate.limited(seed, lambda: 200_000_000):
