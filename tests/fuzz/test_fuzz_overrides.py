@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from nnjit import composition
+from nnjit import composition, overrides
 from nnjit.cli import explain, quoted
 from nnjit.layers import Codes
 
@@ -47,6 +47,8 @@ def walk(place, node, found):
 def override(rng, keys):
     """Return what a person, or a slip of the keyboard, may put on a command line."""
     key, value = rng.choice(keys), rng.choice(VALUES)
+    if rng.random() < 0.3:  # likely ones
+        return rng.choice(("seed=2", "name=x", "trainer.epochs=3", "model=rnn", f"~{key}"))
     if rng.random() < 0.2:
         key = f"{key}.{rng.choice([*keys, '_target_', '0', '-1', 'x y'])}"
     if rng.random() < 0.1:
@@ -63,6 +65,9 @@ def tried(given):
     """Return what a command with such overrides tells, empty where they are taken."""
     try:
         cfg = compose("config", quoted(given))
+    except Exception as error:  # what Hydra raises below nnjit.run.main is told like this
+        return explain(error) or overrides._blame(error, given)
+    try:
         for place in ("trainer", "tracking", "dataset"):
             composition.build(cfg, place, cfg.trusted)
         cfg.n_classes = 2
