@@ -185,6 +185,11 @@ class Checkpoint(Callback):
         if time.monotonic() >= self._due:
             self.save(progress)
 
+    def on_train_end(self, progress: Progress) -> None:
+        """Write the end, from which a record that lacks something can be finished."""
+        with contextlib.suppress(OSError):  # the last checkpoint remains
+            self.save(progress)
+
     def on_interrupt(self, progress: Progress) -> None:
         """Write, unless the parameters were just changing: the last checkpoint then remains."""
         self.save(progress)

@@ -42,6 +42,17 @@ class TrackingError(NnjitError):
     """A store of runs that cannot be opened or written, or a run that is not in it."""
 
 
+class UnrecordedError(NnjitError):
+    """A run was trained to its end, but its record lacks something.
+
+    ``outcome`` is what the run came to.
+    """
+
+    def __init__(self, message: str, outcome: object) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 def short(value: Any) -> str:
     """Return a value from a file as a message shows it, however large it is."""
     text = value if isinstance(value, str) else ""

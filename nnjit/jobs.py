@@ -5,15 +5,17 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 
 from . import composition, signals, terminal, variants
 from .cli import WARNING, explain, one_line_warnings
+from .errors import UnrecordedError
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
 from .terminal import ProgressDisplay
 from .text import open_streams, say
@@ -60,7 +62,7 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
             _printing_to(file),
             one_line_warnings(),
         ):
-            outcome = work()
+            outcome = _outcome(work)
         record.monitor, record.values = outcome.monitor, outcome.values
         record.status, record.score = FINISHED, outcome.score
     except Exception as error:
@@ -70,6 +72,15 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
         raise
     finally:
         record.seconds = time.perf_counter() - began
+
+
+def _outcome(work: Callable[[], Outcome]) -> Outcome:
+    """Return what a run came to, also where its record in the store lacks something."""
+    try:
+        return work()
+    except UnrecordedError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return cast(Outcome, error.outcome)
 
 
 def _warnings(output: Path) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .datasets import DataSplits
     from .history import History
     from .model import Sequential
+    from .recording import Trained
     from .tracking import Tracker
     from .tracking.query import RecordedRun
     from .trainer import Task, Trainer
@@ -96,7 +97,7 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     for line in changes(run.tags, environment()):
         out.print(line, soft_wrap=True)
     tracker = _record(cfg, run, options, data) if options.get("record") == "true" else None
-    history = _train(trainer, model, data, task, tracker, out)
+    history = _train(trainer, model, data, task, tracker, _folder(run, options), out)
     return _judge(client, run, history, model, out)
 
 
@@ -180,9 +181,14 @@ def _record(
     tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
     note = run.tags.get("mlflow.note.content", "")
     overrides = run.tags.get("nnjit.overrides", "").split()
-    folder = root / "outputs" / "again" / run.id
+    folder = _folder(run, options)
     tracker.start(RunInfo(run.name, composition.plain(cfg), overrides, tags, note, folder), data)
     return tracker
+
+
+def _folder(run: "RecordedRun", options: Mapping[str, str]) -> Path:
+    """Return where the files of the new run lie."""
+    return given_path(options.get("root", "runs")).resolve() / "outputs" / "again" / run.id
 
 
 def _train(
@@ -191,14 +197,18 @@ def _train(
     data: "DataSplits",
     task: "Task",
     tracker: "Tracker | None",
+    folder: Path,
     out: terminal.PlainConsole,
 ) -> "History":
     from .classifier import Classifier
+    from .recording import Trained
 
+    lines: list[str] = []
     display = terminal.ProgressDisplay(out)
     try:
         history = trainer.fit(model, task, [display, *([tracker] if tracker else [])])
-        lines = tracker.finish(history, data, Classifier.of(model, data)) if tracker else []
+        if tracker:
+            lines = _recorded(tracker, Trained(history, data, Classifier.of(model, data), folder))
     except BaseException as error:
         if tracker:
             tracker.fail(composition.first_line(error), isinstance(error, KeyboardInterrupt))
@@ -208,6 +218,17 @@ def _train(
     for line in lines:
         out.print(line, soft_wrap=True)
     return history
+
+
+def _recorded(tracker: "Tracker", trained: "Trained") -> list[str]:
+    """Put the new run on record; return lines that tell where."""
+    from .recording import keep_model, told
+    from .tracking import record
+
+    lines, missing = record(tracker, trained, keep_model(trained))
+    if missing:
+        raise TrackingError(f"the record of the new run lacks {told(missing)}: try it again")
+    return lines
 
 
 def _judge(
@@ -241,10 +262,10 @@ def _recorded_epochs(
     client: Any, run: "RecordedRun", history: "History"
 ) -> dict[str, dict[int, float]]:
     from .tracking.query import metric_history
-    from .tracking.summary import metric_key
+    from .tracking.summary import logged, metric_keys
 
-    keys = history.last.flat()
-    return {key: metric_history(client, run.id, metric_key(key)) for key in keys}
+    keys = metric_keys(logged(history.last))
+    return {name: metric_history(client, run.id, key) for name, key in keys.items()}
 
 
 def first_difference(recorded: Mapping[str, Mapping[int, float]], history: "History") -> str:
@@ -253,11 +274,13 @@ def first_difference(recorded: Mapping[str, Mapping[int, float]], history: "Hist
     Parameters
     ----------
     recorded
-        For each metric its values by epoch.
+        For each metric that goes on record its values by epoch.
     """
     for epoch in history.epochs:
         for key, now in epoch.flat().items():
-            then = recorded.get(key, {}).get(epoch.epoch)
+            if key not in recorded:
+                continue
+            then = recorded[key].get(epoch.epoch)
             if then is None:
                 return f"in epoch {epoch.epoch}, {key}: not on record, {now!r} now"
             if then != now and not (then != then and now != now):  # NaN is like NaN

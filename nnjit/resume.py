@@ -38,7 +38,7 @@ def resume(arguments: Sequence[str]) -> Outcome:
         cfg = _config(info, options)
         if not run_id and "uri" in cfg.tracking:
             info = replace(info, run_id=find_by_checkpoint(path, _store(options)))
-        say(f"resume {run_id or path} {_place(state)}\n")
+        say(f"resume {run_id or path} {_place(state, cfg)}\n")
         return train(cfg, ProgressDisplay(console()), info, state)
 
 
@@ -88,8 +88,10 @@ def _config(info: RunInfo, options: Mapping[str, str]) -> DictConfig:
     return cfg
 
 
-def _place(state: TrainingState | None) -> str:
+def _place(state: TrainingState | None, cfg: DictConfig) -> str:
     if state is None:
         return "from its start"
     position = state.position
+    if position.batch == 0 and (state.stop or position.epoch >= cfg.trainer.epochs):
+        return "which was trained to its end: its record is finished"
     return f"from epoch {position.epoch}, batch {position.batch} of {state.n_batches}"

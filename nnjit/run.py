@@ -14,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from . import composition, jobs, plugins, search, sweep, terminal
+from . import composition, jobs, plugins, search, sweep, terminal, tracking
 from .checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
 from .cli import one_line_errors, one_line_warnings, quoted
-from .errors import ConfigError, DataError, DivergedError
+from .errors import ConfigError, DataError, DivergedError, UnrecordedError
 from .metrics import majority_baseline, wilson_interval
 from .overrides import ordered
+from .recording import Trained, keep_model, told
 from .records import Outcome
 from .text import markdown_block, say
 from .tracking.summary import summarise
@@ -106,9 +107,11 @@ def train(
         if trial and trial.pruned is not None:
             tracker.tag("nnjit.pruned", str(trial.pruned))
             out.print(f"pruned   after epoch {trial.pruned}: worse than the median of its study")
+        trained = _trained(history, data, model, info.folder)
+        missing = keep_model(trained)  # before anything else that may fail
         out.print(terminal.epoch_table(history, info.name, out.width))
         out.print(_verdict(history, data))
-        lines = tracker.finish(history, data, _classifier(model, data))
+        lines, missing = tracking.record(tracker, trained, missing)
     except BaseException as error:
         display.close()
         for checkpoint in checkpoints * isinstance(error, DivergedError):
@@ -120,11 +123,14 @@ def train(
                 # Not out.print: a console that was interrupted while it printed keeps its lines.
                 say(line, out.file)
         raise
-    for checkpoint in checkpoints:
-        checkpoint.remove()
     for line in lines:
         out.print(line, soft_wrap=True)
-    return Outcome(history.monitor, summarise(history, data))
+    outcome = Outcome(history.monitor, summarise(history, data))
+    if missing:
+        raise UnrecordedError(_lacking(missing, lines), outcome)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    return outcome
 
 
 def _where_it_began() -> contextlib.AbstractContextManager[None]:
@@ -151,10 +157,17 @@ def _check_same(info: Any, data: Any) -> None:
         )
 
 
-def _classifier(model: Any, data: Any) -> Any:
+def _trained(history: Any, data: Any, model: Any, folder: Path) -> Trained:
     from .classifier import Classifier
 
-    return Classifier.of(model, data)
+    return Trained(history, data, Classifier.of(model, data), folder)
+
+
+def _lacking(missing: dict[str, str], lines: Sequence[str]) -> str:
+    """Return one line: what the record of a trained run lacks, and what finishes it."""
+    resume = next((line.split(maxsplit=1)[1] for line in lines if line.startswith("resume")), "")
+    remedy = f"{resume} finishes the record" if resume else "train again for a whole record"
+    return f"the run was trained to its end, but its record lacks {told(missing)}: {remedy}"
 
 
 def _describe(cfg: DictConfig, model: Any, data: Any, trial: search.Trial | None) -> Any:

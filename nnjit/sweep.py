@@ -25,6 +25,7 @@ from .cli import one_line_errors, quoted
 from .errors import ConfigError
 from .jobs import title
 from .places import given_path
+from .recording import Step, carry_out, told
 from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
 from .text import markdown_block
 from .tracking import Parent, SweepInfo, SweepReport, without_passwords
@@ -123,7 +124,8 @@ class Sweep:
                 raise ConfigError(
                     f"{title(self.plan, record)} of the sweep is still running: wait, or end it"
                 )
-        if self.plan.total is not None and len(finished) >= self.plan.total:
+        whole = self.plan.total is not None and len(finished) >= self.plan.total
+        if whole and self.parent.is_closed(before.parent):
             raise ConfigError(f"the sweep in {self.folder} has finished: there is nothing to do")
         self.parent.resume(before.parent, finished)
         replace(self.plan, parent=before.parent).write(self.folder)
@@ -143,17 +145,20 @@ class Sweep:
         found = variants.group(records) if self.plan.jobs is not None else []
         unfinished = [r for r in records if r.status != FINISHED]
         status = KILLED if interrupted else FAILED if unfinished or not records else FINISHED
-        lines = self.parent.finish(
-            SweepReport(
-                status,
-                records,
-                self._description(found),
-                self.values or variants.means(found),
-                [*self._files(found), *self.files],
-            )
+        report = SweepReport(
+            status,
+            records,
+            self._description(found),
+            self.values or variants.means(found),
+            [*self._files(found), *self.files],
         )
-        self._print(found, unfinished, [*self._warnings(records), *lines])
-        return len(unfinished)
+        self._print_results(found, unfinished)  # before the store, which may fail
+        lines: list[str] = []
+        missing = carry_out([Step("its end", lambda: lines.extend(self.parent.finish(report)))])
+        if missing:
+            lines.append(f"record   that of the sweep lacks {told(missing)}")
+        self._print_directions([*self._warnings(records), *lines], bool(unfinished or missing))
+        return len(unfinished) + len(missing)
 
     def _records(self, interrupted: bool) -> list[JobRecord]:
         """Return the records of all jobs; say what became of those that did not end."""
@@ -192,23 +197,24 @@ class Sweep:
         counts = Counter(warning for record in records for warning in set(record.warnings))
         return [f"warning  in {n} of {len(records)} jobs: {text}" for text, n in counts.items()]
 
-    def _print(
-        self,
-        found: Sequence[variants.Variant],
-        unfinished: Sequence[JobRecord],
-        lines: Sequence[str],
+    def _print_results(
+        self, found: Sequence[variants.Variant], unfinished: Sequence[JobRecord]
     ) -> None:
         out = terminal.console()
         if found:
-            out.print(
-                variants.table(found, out.width), variants.legend(found), sep="\n", end="\n\n"
-            )
+            table = variants.table(found, out.width)
+            out.print(table, variants.legend(found), sep="\n", end="\n\n")
         for record in unfinished:
             if record.reason != _NOT_BEGUN:
                 out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)
         if missing := sum(record.reason == _NOT_BEGUN for record in unfinished):
             out.print(f"{missing} of {self.plan.total} jobs did not begin")
-        for line in (*self.notes, *lines, f"files    {self.folder}"):
+        for line in self.notes:
+            out.print(line, soft_wrap=True)
+
+    def _print_directions(self, lines: Sequence[str], unfinished: bool) -> None:
+        out = terminal.console()
+        for line in (*lines, f"files    {self.folder}"):
             out.print(line, soft_wrap=True)
         if unfinished:
             what = f"resume={self.parent.run_id or self.folder}"

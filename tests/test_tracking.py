@@ -13,10 +13,18 @@ from nnjit import metrics, signals, tracking
 from nnjit.classifier import Classifier
 from nnjit.environment import environment
 from nnjit.errors import TrackingError
+from nnjit.recording import Step, Trained, carry_out, keep_model
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
 from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
 from nnjit.tracking.store import _store_problem
-from nnjit.tracking.summary import flatten, metric_key, summarise
+from nnjit.tracking.summary import (
+    flatten,
+    logged,
+    metric_key,
+    metric_keys,
+    summarise,
+    table_of_classes,
+)
 
 
 def fitted(n_classes=2, sizes=(50, 20, 20), **options):
@@ -130,7 +138,10 @@ def test_no_tracker_leaves_the_model_in_the_folder(tmp_path):
     history, data, model = fitted()
     tracker = NoTracker()
     tracker.start(tracking.RunInfo("name", {}, [], {}, "", folder), data)
-    (line,) = tracker.finish(history, data, Classifier.of(model, data))
+    trained = Trained(history, data, Classifier.of(model, data), folder)
+    lines, missing = tracking.record(tracker, trained, keep_model(trained))
+    assert not missing
+    (line,) = lines
     assert Classifier.load(folder / "model.pkl").classes == ("low", "high")
     assert f"nnjit.predict model='{folder / 'model.pkl'}'" in line
 
@@ -139,14 +150,16 @@ def test_directions_name_the_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here, there = MlflowTracker(), MlflowTracker(root="else where")
     far = MlflowTracker(uri="http://host:5000")
+    lines = []
     for tracker in (here, there, far):
         tracker.run_id, tracker._experiment = "abc", "7"
-    assert "root=" not in here._directions()[-1]
-    assert f"root='{tmp_path / 'else where'}'" in there._directions()[-1]
-    assert "uri=http://host:5000" in far._directions()[-1]
-    assert here._directions()[1] == "open     python -m nnjit.ui run=abc"
-    assert there._directions()[1].endswith(f"nnjit.ui run=abc root='{tmp_path / 'else where'}'")
-    assert "http://host:5000/#/experiments/7/runs/abc" in far._directions()[1]
+        lines.append(tracker.directions(None, {}))
+    assert "root=" not in lines[0][-1]
+    assert f"root='{tmp_path / 'else where'}'" in lines[1][-1]
+    assert "uri=http://host:5000" in lines[2][-1]
+    assert lines[0][1] == "open     python -m nnjit.ui run=abc"
+    assert lines[1][1].endswith(f"nnjit.ui run=abc root='{tmp_path / 'else where'}'")
+    assert "http://host:5000/#/experiments/7/runs/abc" in lines[2][1]
 
 
 def test_no_store_here_says_what_to_do(tmp_path):
@@ -181,3 +194,61 @@ def test_signals_wait_for_the_end_of_a_call_to_the_store(number):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert done == ["all"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["val/recall", "val/recall/C♯", "val/recall/C♭", "val/recall/C_", "val/recall/C_266f"],
+        ["a[1]", "a(1)", "a{1}", "a_1_"],
+        ["val/recall", "val/recall/.", "val/recall/..", "val/recall//"],
+        ["x" * 300, "x" * 250, "x" * 301, "y/" * 200],
+        ["हि", "हु", "a\nb", "a\tb", "\udcff", "\udcfe", "🎸", "🎹"],
+    ],
+)
+def test_metric_names_of_a_run_stay_distinct(names):
+    """MLflow keeps one metric of each name, and takes few characters."""
+    from mlflow.utils.validation import _validate_metric_name
+
+    found = metric_keys(names)
+    assert list(found) == names
+    assert len(set(found.values())) == len(names)
+    for name, key in found.items():
+        _validate_metric_name(key)
+        if name == metric_key(name) and names.count(name) == 1:
+            assert key == name
+
+
+def test_metric_names_that_are_alone_are_as_they_were():
+    names = ["val/recall/a [50%] @home", "val/recall/naïve", "val/loss"]
+    assert metric_keys(names) == {name: metric_key(name) for name in names}
+
+
+def test_values_of_many_classes_go_into_a_table():
+    data, history = toy.many(60)
+    epoch = history.final
+    assert set(logged(epoch)) == {k for k in epoch.flat() if k.count("/") == 1}
+    rows = table_of_classes(epoch, data.classes).splitlines()
+    assert rows[0] == "set,class,clips,recall,precision,f1,specificity,npv"
+    assert len(rows) == 1 + 60 * len(epoch.sets)
+    first = rows[1].split(",")
+    assert first[:2] == ["train", data.classes[0]]
+    assert float(first[3]) == epoch.sets["train"].values[f"recall/{data.classes[0]}"]
+    few = fitted(3, (51, 21, 0))[0].final
+    assert logged(few) == few.flat()
+
+
+def test_each_step_is_tried_alone_and_again():
+    calls = []
+
+    def step(name, failures):
+        def write():
+            calls.append(name)
+            if calls.count(name) <= failures:
+                raise OSError(f"no {name}")
+
+        return Step(name, write)
+
+    steps = [step("a", 1), step("b", 0), step("c", 9), step("d", 2)]
+    assert carry_out(steps, (0, 0)) == {"c": "OSError: no c"}
+    assert calls == ["a", "b", "c", "d", "a", "c", "d", "c", "d"]

@@ -17,7 +17,9 @@ def clips(n, n_classes=2, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % n_classes
     codes = rng.integers(0, LEVELS, (n, STEPS), np.uint8)
-    codes = np.where(rng.random(codes.shape) < 0.4, labels[:, None], codes).astype(np.uint8)
+    codes = np.where(rng.random(codes.shape) < 0.4, labels[:, None] % LEVELS, codes).astype(
+        np.uint8
+    )
     names = tuple(f"{k}/{i}.wav" for i, k in enumerate(labels))
     return Clips(codes, labels.astype(np.int64), names, names, np.zeros(n))
 
@@ -25,7 +27,8 @@ def clips(n, n_classes=2, seed=0):
 def data(n_classes=2, sizes=(50, 20, 20), positive=1):
     """Return a data set of such clips; a size of 0 leaves a set out."""
     sets = [clips(n, n_classes, seed) if n else None for seed, n in enumerate(sizes)]
-    classes = ("low", "high", "middle")[:n_classes]
+    names = ("low", "high", "middle")
+    classes = names[:n_classes] if n_classes <= 3 else tuple(f"c{k}" for k in range(n_classes))
     return DataSplits(*sets, classes, positive, ENCODING, "toy")
 
 
@@ -46,3 +49,9 @@ def weights(trained):
         for layer, group in trained.params.items()
         for name, value in group.items()
     }
+
+
+def many(n_classes, **options):
+    """Return a data set of many classes, and the history of a model that was trained on it."""
+    found = data(n_classes, (4 * n_classes, 2 * n_classes, n_classes))
+    return found, trainer(epochs=1, **options).fit(model(n_classes), found)

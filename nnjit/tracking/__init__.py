@@ -2,7 +2,7 @@
 
 from . import query, views
 from .address import alone, without_passwords
-from .base import NoTracker, RunInfo, Tracker
+from .base import NoTracker, RunInfo, Tracker, record
 from .mlflow_tracker import MlflowTracker
 from .moved import readable
 from .parent import NoParent, Parent, SweepInfo, SweepReport
@@ -27,6 +27,7 @@ __all__ = [
     "open_store",
     "query",
     "readable",
+    "record",
     "store_folders",
     "store_uri",
     "views",

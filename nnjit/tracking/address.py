@@ -69,7 +69,7 @@ def opening(uri: str) -> Iterator[None]:
     MLflow itself tries for minutes, which is right in the middle of a run and wrong for a slip in
     an address.
     """
-    with _few_retries() if is_server(uri) else alone(uri):
+    with few_retries() if is_server(uri) else alone(uri):
         path = sqlite_file(uri)
         if path is not None and path.exists():
             mend(path.absolute())
@@ -111,11 +111,17 @@ def _make(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _few_retries() -> Iterator[None]:
-    """Let requests to a server fail soon, unless the user's own settings say otherwise."""
+def few_retries(patience: int = _PATIENCE) -> Iterator[None]:
+    """Let requests to a server fail soon, unless the user's own settings say otherwise.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait for an answer.
+    """
     wanted = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PATIENCE),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(patience),
     }
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, final, get_type_hints
 
 from ..callbacks import Callback
-from ..classifier import Classifier
 from ..datasets import DataSplits
 from ..errors import CheckpointError, ConfigError
-from ..history import History
 from ..options import expect
+from ..recording import Step, Trained, carry_out
 from .parent import NoParent, Parent
 
 
@@ -64,7 +63,11 @@ _PLACES = ("folder", "checkpoint", "run_id")
 
 
 class Tracker(Callback, ABC):
-    """Keeps a record of one run. Order of calls: `start`, training, `finish` or `fail`."""
+    """Keeps a record of one run.
+
+    Order of calls: `start`, training, then the `steps`, `close` where none of them failed, and
+    `directions`; or `fail` where the run did not come to its end.
+    """
 
     @abstractmethod
     def start(self, info: RunInfo, data: DataSplits) -> None:
@@ -74,8 +77,22 @@ class Tracker(Callback, ABC):
         """Add a tag to the record of a run that has started."""
 
     @abstractmethod
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Add results, figures and the model, and close; return lines that tell a person where."""
+    def steps(self, trained: Trained) -> list[Step]:
+        """Return what puts results, figures and the model on record."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Mark the record as whole."""
+
+    @abstractmethod
+    def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
+        """Return lines that tell a person where the run is, and what to do with it.
+
+        Parameters
+        ----------
+        missing
+            The names of the steps that failed, with their reasons; the record is marked so.
+        """
 
     @abstractmethod
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
@@ -86,6 +103,21 @@ class Tracker(Callback, ABC):
         return NoParent()
 
 
+def record(
+    tracker: Tracker, trained: Trained, missing: dict[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Put what a run came to on record; return lines for a person, and what is missing.
+
+    Parameters
+    ----------
+    missing
+        What is missing already, as `keep_model` returns it.
+    """
+    missing = missing | carry_out(tracker.steps(trained))
+    missing = missing or carry_out([Step("its end", tracker.close)])
+    return tracker.directions(trained, missing), missing
+
+
 @final
 class NoTracker(Tracker):
     """No record; the model is left in Hydra's folder of the run."""
@@ -93,14 +125,21 @@ class NoTracker(Tracker):
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Keep the folder in mind."""
         self._info = info
-        self._path = info.folder / "model.pkl"
 
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Write the model file."""
-        classifier.save(self._path)
-        path = shlex.quote(str(self._path))
-        return [f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"]
+    def steps(self, trained: Trained) -> list[Step]:
+        """Return nothing: the model file is all there is."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
+        """Tell how to use the model, or how to go on where it was not written."""
+        return self._resume() if missing else [trained.predict_line]
 
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
         """Tell how to go on."""
+        return self._resume()
+
+    def _resume(self) -> list[str]:
         return self._info.resume_line(shlex.quote(str(self._info.folder)))

@@ -1,36 +1,43 @@
 """Runs on record in an MLflow store."""
 
-import errno
+import contextlib
 import os
 import shlex
-import shutil
-import tempfile
 import time
 import warnings
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from .. import __version__, signals
+from .. import signals
 from ..callbacks import Progress
-from ..classifier import Classifier
 from ..datasets import DataSplits
 from ..environment import environment
 from ..errors import TrackingError
-from ..history import Epoch, History
+from ..history import Epoch
 from ..persistence import weights_digest
 from ..places import given_path
-from .address import is_server, warn_of_other_store, without_passwords
+from ..recording import Step, Trained, reason, told
+from .address import few_retries, is_server, warn_of_other_store, without_passwords
+from .artifacts import Artifacts
 from .base import RunInfo, Tracker
-from .parent import VARIABLE, MlflowParent
-from .store import open_store, store_uri
-from .summary import flatten, metric_key, metrics_digest, summarise
+from .parent import MAX_KEY, MAX_TAG, VARIABLE, MlflowParent
+from .store import open_store, store_uri, writing
+from .summary import (
+    flatten,
+    logged,
+    metric_keys,
+    metrics_digest,
+    summarise,
+    table_of_classes,
+)
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page
 
 _FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
+_SHARE = 0.05  # of the time, at most, goes into waiting for a store that does not answer
 _MAX_PARAM = 500
-_SPARE = 1 << 20  # bytes that stay free beside a model, for the store
+_MAX_BATCH, _MAX_METRICS = 100, 1000  # parameters or tags, and metrics, that MLflow takes at a time
 
 
 @final
@@ -64,24 +71,39 @@ class MlflowTracker(Tracker):
         self.run_id = ""
         self._logged: dict[str, int] = {}  # the last step of each metric in the store
         self._pending: list[Any] = []
-        self._flushed = 0.0
+        self._due, self._told = 0.0, False  # when to flush next; whether it was said that it failed
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Create the run, or open it again, with its parameters, data set and configuration."""
+        """Create the run, or open it again, with its parameters, data set and configuration.
+
+        Raises
+        ------
+        TrackingError
+            Where the store cannot be opened or written.
+        """
         self.check_address()
-        mlflow, self._client = open_store(self.uri)
+        _, self._client = open_store(self.uri)
         self._info = info
-        run = self._reopen(info.run_id) if info.run_id else self._create(info)
-        self.run_id, self._experiment = run.info.run_id, run.info.experiment_id
-        values = {**flatten(info.config), "overrides": " ".join(info.overrides) or "none"}
-        params = {key: str(value)[:_MAX_PARAM] for key, value in values.items()}
-        entities = mlflow.entities
-        self._client.log_batch(
-            self.run_id, params=[entities.Param(key, value) for key, value in params.items()]
-        )
-        self._client.log_dict(self.run_id, info.config, "config.yaml")
-        self._client.log_text(self.run_id, data.describe(), "dataset.txt")
-        self._log_dataset(data)
+        with writing(self.uri):
+            run = self._reopen(info.run_id) if info.run_id else self._create(info)
+            self.run_id, self._experiment = run.info.run_id, run.info.experiment_id
+            values = {**flatten(info.config), "overrides": " ".join(info.overrides) or "none"}
+            self._batch(params={k: str(value)[:_MAX_PARAM] for k, value in values.items()})
+            self._client.log_dict(self.run_id, info.config, "config.yaml")
+            self._client.log_text(self.run_id, data.describe(), "dataset.txt")
+            self._log_dataset(data)
+
+    def _batch(
+        self, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Log parameters and tags; MLflow takes so many at a time."""
+        from mlflow.entities import Param, RunTag
+
+        for name, kind, values in (("params", Param, params), ("tags", RunTag, tags)):
+            entities = [kind(key[:MAX_KEY], value) for key, value in (values or {}).items()]
+            for i in range(0, len(entities), _MAX_BATCH):
+                some: dict[str, Any] = {name: entities[i : i + _MAX_BATCH]}
+                self._client.log_batch(self.run_id, **some, synchronous=True)
 
     def check_address(self) -> None:
         """Warn where MLflow's variable names a store and the configuration none."""
@@ -96,7 +118,8 @@ class MlflowTracker(Tracker):
         if parent := os.environ.get(VARIABLE):
             tags["mlflow.parentRunId"] = parent
         experiment = self.experiment_id(self._client)
-        return self._client.create_run(experiment, run_name=info.name, tags=tags)
+        tags = {key: value[:MAX_TAG] for key, value in tags.items()}
+        return self._client.create_run(experiment, run_name=info.name[:MAX_KEY], tags=tags)
 
     def _reopen(self, run_id: str) -> Any:
         """Return a run that goes on, without what was left of its end."""
@@ -108,10 +131,6 @@ class MlflowTracker(Tracker):
             self._client.delete_tag(run_id, FAILURE_TAG)
         times = int(run.data.tags.get("nnjit.resumed", 0)) + 1
         self._client.set_tag(run_id, "nnjit.resumed", str(times))
-        # A model means that the run was at its end, and will be there again.
-        mine, experiments = f"source_run_id = '{run_id}'", [run.info.experiment_id]
-        for model in self._client.search_logged_models(experiments, mine):
-            self._client.delete_logged_model(model.model_id)
         return run
 
     def on_train_begin(self, progress: Progress) -> None:
@@ -120,57 +139,119 @@ class MlflowTracker(Tracker):
             self._add_epoch(epoch)
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Log the epoch, together with others where they are short."""
+        """Log the epoch, together with others where they are short.
+
+        What the store does not take waits for the next time: training goes on.
+        """
         self._add_epoch(progress.history.last)
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self._flush()
+        if time.monotonic() < self._due:
+            return
+        began, failure = time.monotonic(), ""
+        try:
+            with writing(self.uri), few_retries():
+                self._flush()
+        except Exception as error:
+            failure = reason(error)
+        took = time.monotonic() - began
+        self._due = began + took + max(_FLUSH_SECONDS, took / _SHARE * bool(failure))
+        if failure and not self._told:
+            self._told = True
+            warnings.warn(f"{failure}: metrics wait, training goes on", stacklevel=2)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag."""
-        self._client.set_tag(self.run_id, key, value)
+        with contextlib.suppress(Exception):
+            self._client.set_tag(self.run_id, key, value[:MAX_TAG])
 
     def _add_epoch(self, epoch: Epoch) -> None:
-        values = {**epoch.flat(), **{f"rate/{k}": v for k, v in epoch.rates.items()}}
+        values = {**logged(epoch), **{f"rate/{k}": v for k, v in epoch.rates.items()}}
         self._add({**values, "seconds/train": epoch.train_seconds}, epoch.epoch)
 
     def _add(self, values: dict[str, float], step: int) -> None:
         """Note what the next call to the store takes along; not what a run logged before."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now, keys = int(time.time() * 1000), metric_keys(values)
         for name, value in values.items():
-            key = metric_key(name)
+            key = keys[name]
             if step > self._logged.get(key, -1):
                 self._pending.append(Metric(key, value, now, step))
 
-    def finish(self, history: History, data: DataSplits, classifier: Classifier) -> list[str]:
-        """Log summary figures, plots and the model; return how to see and use them."""
-        self._add(summarise(history, data), 0)  # at step 0, the UI draws single values as bars
+    def steps(self, trained: Trained) -> list[Step]:
+        """Return what logs metrics, figures and the model, each by itself."""
+        # At step 0, the UI draws single values as bars.
+        self._add(summarise(trained.history, trained.data), 0)
+        local = self.root if self.uri == store_uri(self.root) else None
+        artifacts = Artifacts(self._client, self.run_id, local)
+
+        def step(name: str, write: Callable[[Trained], None]) -> Step:
+            def guarded() -> None:
+                with writing(self.uri):
+                    write(trained)
+
+            return Step(name, guarded)
+
+        return [
+            step("metrics", self._log_results),
+            step("figures", artifacts.log_figures),
+            step("the model", artifacts.log_model),
+        ]
+
+    def _log_results(self, trained: Trained) -> None:
+        history, final = trained.history, trained.history.final
         self._flush()
-        for metric in sorted({m for e in history.final.sets.values() for m in e.undefined}):
-            self._client.set_tag(
-                self.run_id, f"nnjit.undefined.{metric_key(metric)}", "0/0, shown as 0"
-            )
-        digests = {"weights": weights_digest(classifier.model), "metrics": metrics_digest(history)}
-        for name, digest in digests.items():
-            self._client.set_tag(self.run_id, f"nnjit.{name}_digest", digest)
-        self._log_figures(history, data)
-        self._log_model(classifier, history.final.epoch)
-        self._client.set_terminated(self.run_id, "FINISHED")
-        return self._directions()
+        undefined = dict.fromkeys(metric for e in final.sets.values() for metric in e.undefined)
+        told = [m for m in undefined if any(f"{name}/{m}" in logged(final) for name in final.sets)]
+        tags = {f"nnjit.undefined.{key}": "0/0, shown as 0" for key in metric_keys(told).values()}
+        tags["nnjit.weights_digest"] = weights_digest(trained.classifier.model)
+        tags["nnjit.metrics_digest"] = metrics_digest(history)
+        self._batch(tags=tags)
+        if len(logged(final)) < len(final.flat()):
+            table = table_of_classes(final, trained.data.classes)
+            self._client.log_text(self.run_id, table, "classes.csv")
+
+    def close(self) -> None:
+        """Mark the run FINISHED."""
+        with writing(self.uri):
+            self._client.set_terminated(self.run_id, "FINISHED")
+
+    def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
+        """Tell how to see and use the run; mark it FAILED where its record lacks something."""
+        if not missing:
+            judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER"
+            place = self._place()
+            return [*self.where("run", self._experiment, self.run_id), f"predict  {judge}{place}"]
+        self._mark("FAILED", f"its record lacks {told(missing)}")
+        where = (
+            f"run      {self.run_id} in {without_passwords(self.uri)} lacks {', '.join(missing)}"
+        )
+        model = [trained.predict_line] if trained.model_file.exists() else []
+        return [where, *model, *self._resume_line()]
 
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
         """Keep what was measured, and mark the run FAILED, or KILLED where a person stopped it."""
         if not self.run_id:
             return []
-        self._flush()
         status = "KILLED" if interrupted else "FAILED"
-        with signals.held():
-            self._client.set_tag(self.run_id, FAILURE_TAG, reason)
-            self._client.set_terminated(self.run_id, status)
+        written = self._mark(status, reason, flush=True)
         where = without_passwords(self.uri)
         line = f"run      {self.run_id} is on record as {status} in {where}"
-        return [line, *self._info.resume_line(self.run_id + self._place("tracking."))]
+        return [line] * written + self._resume_line()
+
+    def _mark(self, status: str, reason: str, flush: bool = False) -> bool:
+        """Close the run with a reason; False where the store does not take it."""
+        try:
+            with few_retries(), signals.held():
+                if flush:
+                    self._flush()
+                self._client.set_tag(self.run_id, FAILURE_TAG, reason[:MAX_TAG])
+                self._client.set_terminated(self.run_id, status)
+        except Exception:  # what is worse has been told, or is about to be
+            return False
+        return True
+
+    def _resume_line(self) -> list[str]:
+        return self._info.resume_line(self.run_id + self._place("tracking."))
 
     def parent(self) -> MlflowParent:
         """Return the record of a sweep in the same store."""
@@ -203,9 +284,10 @@ class MlflowTracker(Tracker):
 
     def _flush(self) -> None:
         with signals.held():
-            for i in range(0, len(self._pending), 1000):
-                self._client.log_batch(self.run_id, metrics=self._pending[i : i + 1000])
-            self._pending, self._flushed = [], time.monotonic()
+            while self._pending:
+                some = self._pending[:_MAX_METRICS]
+                self._client.log_batch(self.run_id, metrics=some, synchronous=True)
+                del self._pending[: len(some)]
 
     def _log_dataset(self, data: DataSplits) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -216,51 +298,6 @@ class MlflowTracker(Tracker):
         dataset = MetaDataset(source, data.name, data.digest)
         tag = InputTag("mlflow.data.context", ", ".join(data.sets()))
         self._client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), [tag])])
-
-    def _log_figures(self, history: History, data: DataSplits) -> None:
-        from .. import figures
-
-        sets = history.final.sets
-        drawn = {
-            "learning_curves": figures.learning_curves(history, data),
-            "confusion_matrix": figures.confusion_matrices(sets, data.classes),
-            "precision_recall": figures.precision_recall(sets, data),
-            "clips": figures.clips(data.train, data),
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            for name, figure in drawn.items():
-                figure.savefig(Path(folder) / f"{name}.png", dpi=110)
-            self._client.log_artifacts(self.run_id, folder, "figures")
-
-    def _log_model(self, classifier: Classifier, epoch: int) -> None:
-        import mlflow
-        import numpy as np
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        n_steps = classifier.encoding.n_steps
-        signature = ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, n_steps))]))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.pkl"
-            classifier.save(path)
-            self._check_space(path.stat().st_size)
-            with warnings.catch_warnings(), mlflow.start_run(run_id=self.run_id):
-                # An input example would be run through a second copy of the model: 3 s for a hint.
-                warnings.filterwarnings("ignore", ".*input example.*")
-                mlflow.pyfunc.log_model(
-                    name="model",
-                    loader_module="nnjit.pyfunc",
-                    data_path=str(path),
-                    step=epoch,  # whose metrics are the model's
-                    signature=signature,
-                    pip_requirements=[f"nnjit=={__version__}", f"mlflow=={version('mlflow')}"],
-                )
-
-    def _check_space(self, size: int) -> None:
-        """Refuse a file that would fill the disk, while the store can still take note of it."""
-        local = self.uri == store_uri(self.root)
-        if local and shutil.disk_usage(self.root).free < size + _SPARE:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
 
     def where(self, kind: str, experiment: str, run_id: str) -> list[str]:
         """Return lines that tell where a run is, and how to open it."""
@@ -274,7 +311,3 @@ class MlflowTracker(Tracker):
         if self.uri != store_uri(self.root):
             return f" {prefix}uri={shlex.quote(without_passwords(self.uri))}"
         return "" if self.root == self._here else f" {prefix}root={shlex.quote(str(self.root))}"
-
-    def _directions(self) -> list[str]:
-        judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER{self._place()}"
-        return [*self.where("run", self._experiment, self.run_id), f"predict  {judge}"]

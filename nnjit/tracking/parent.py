@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..errors import TrackingError
-from ..records import FAILED, KILLED, RUNNING, JobRecord
+from ..records import FAILED, FINISHED, KILLED, RUNNING, JobRecord
 from .address import without_passwords
-from .store import open_store
-from .summary import metric_key
+from .store import open_store, writing
+from .summary import metric_keys
 
 if TYPE_CHECKING:
     from .mlflow_tracker import MlflowTracker
 
 JOB_TAG = "nnjit.job"  # the number of a job in its sweep
+MAX_KEY, MAX_TAG = 250, 8000  # characters of a name and of a tag in MLflow
 VARIABLE = "NNJIT_PARENT_RUN"  # the parent's id in the environment of every job
 
 
@@ -56,6 +57,10 @@ class Parent(ABC):
     def resume(self, run_id: str, finished: Container[int]) -> None:
         """Open the record again; ``finished`` are the numbers of the jobs that need not run."""
 
+    def is_closed(self, run_id: str) -> bool:
+        """Tell whether the record of a sweep, whose jobs have all finished, is whole."""
+        return True
+
     @abstractmethod
     def finish(self, report: SweepReport) -> list[str]:
         """Close the record, and those of jobs whose process is gone; return where it is."""
@@ -87,14 +92,17 @@ class MlflowParent(Parent):
         """Create the store, the experiment and the run, before any job could."""
         self._tracker.check_address()
         _, self._client = open_store(self._tracker.uri)
-        self._experiment = self._tracker.experiment_id(self._client)
+        with writing(self._tracker.uri):
+            self._experiment = self._tracker.experiment_id(self._client)
         tags |= {
             "nnjit.kind": "sweep",
             "nnjit.overrides": " ".join(info.overrides),
             "nnjit.folder": str(info.folder),
             "mlflow.note.content": info.description,
         }
-        run = self._client.create_run(self._experiment, run_name=info.name, tags=tags)
+        tags = {key: value[:MAX_TAG] for key, value in tags.items()}
+        with writing(self._tracker.uri):
+            run = self._client.create_run(self._experiment, run_name=info.name[:MAX_KEY], tags=tags)
         self.run_id = run.info.run_id
 
     def resume(self, run_id: str, finished: Container[int]) -> None:
@@ -116,6 +124,12 @@ class MlflowParent(Parent):
                 self._client.set_tag(child.info.run_id, "nnjit.kind", "superseded")
                 if child.info.status == RUNNING:
                     self._client.set_terminated(child.info.run_id, KILLED)
+
+    def is_closed(self, run_id: str) -> bool:
+        """Tell whether the run is FINISHED."""
+        _, client = open_store(self._tracker.uri)
+        with writing(self._tracker.uri):
+            return bool(client.get_run(run_id).info.status == FINISHED)
 
     def find(self, run: str) -> Path:
         """Return the folder of a sweep that did not finish: an id, or "latest".
@@ -152,16 +166,17 @@ class MlflowParent(Parent):
         """Log the means, the description and the files; see that every job is on record."""
         from mlflow.entities import Metric
 
-        self._close_children(report.records)
-        now = int(time.time() * 1000)
-        metrics = [Metric(metric_key(k), v, now, 0) for k, v in report.means.items()]
-        for i in range(0, len(metrics), 1000):
-            self._client.log_batch(self.run_id, metrics=metrics[i : i + 1000])
-        for path in report.files:
-            folder = "figures" if path.suffix == ".png" else None
-            self._client.log_artifact(self.run_id, str(path), folder)
-        self._client.set_tag(self.run_id, "mlflow.note.content", report.description)
-        self._client.set_terminated(self.run_id, report.status)
+        now, keys = int(time.time() * 1000), metric_keys(report.means)
+        metrics = [Metric(keys[k], v, now, 0) for k, v in report.means.items()]
+        with writing(self._tracker.uri):
+            self._close_children(report.records)
+            for i in range(0, len(metrics), 1000):
+                self._client.log_batch(self.run_id, metrics=metrics[i : i + 1000])
+            for path in report.files:
+                folder = "figures" if path.suffix == ".png" else None
+                self._client.log_artifact(self.run_id, str(path), folder)
+            self._client.set_tag(self.run_id, "mlflow.note.content", report.description[:MAX_TAG])
+            self._client.set_terminated(self.run_id, report.status)
         return self._tracker.where("sweep", self._experiment, self.run_id)
 
     @staticmethod
@@ -187,7 +202,9 @@ class MlflowParent(Parent):
                     "mlflow.parentRunId": self.run_id,
                 }
                 name = " ".join(record.overrides) or record.model
-                child = self._client.create_run(self._experiment, run_name=name, tags=tags)
+                child = self._client.create_run(
+                    self._experiment, run_name=name[:MAX_KEY], tags=tags
+                )
             if child.info.status == RUNNING:
                 self._client.set_tag(child.info.run_id, "nnjit.failure", record.reason)
                 self._client.set_terminated(child.info.run_id, record.status)

@@ -1,18 +1,25 @@
 """Opening an MLflow store, and finding runs in it."""
 
+import contextlib
 import os
+import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrackingError
 from ..places import given_path, have_home
-from .address import check_address, opening, without_passwords
+from .address import check_address, few_retries, opening, without_passwords
 from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri
 
 RUNS = "runs"  # the default of tracking.root, and where hydra.run.dir and hydra.sweep.dir lie
+_PATIENCE = 30  # seconds, for a server to take a file
+_OF_STORES = (
+    *("mlflow", "sqlalchemy", "sqlite3", "psycopg", "pymysql"),
+    *("requests", "urllib3", "botocore", "boto3", "filelock"),
+)
 
 
 def store_uri(root: Path) -> str:
@@ -42,10 +49,11 @@ def open_store(uri: str) -> tuple[Any, Any]:
         Where the store cannot be opened.
     """
     check_address(uri)
-    # Read once, when mlflow is imported. A run that another program exported is not ours.
+    # Read once, when mlflow is imported. What another program exported is not about our runs.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.pop("MLFLOW_RUN_ID", None)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
+        os.environ.pop(name, None)
     have_home()
     import logging
 
@@ -74,6 +82,26 @@ def _set_tracking_uri(mlflow: Any, uri: str) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = before
 
 
+@contextlib.contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Turn errors of a store, of what lies before it and of its artifacts into `TrackingError`."""
+    try:
+        with few_retries(_PATIENCE):
+            yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _OF_STORES:
+            raise
+        text = without_passwords(" ".join(str(getattr(error, "orig", None) or error).split()))
+        where = without_passwords(uri)
+        raise TrackingError(f"cannot write to the store {where}: {_short(text)}") from None
+
+
+def _short(text: str) -> str:
+    """Return what a database says, without the statement that it was about."""
+    inner = re.search(r"\((?:sqlite3|psycopg\S*|pymysql\S*)\.\w+\) (.*?)(?= \[SQL:|$)", text)
+    return (inner[1] if inner else text)[:200]
+
+
 def _store_problem(uri: str, error: Exception) -> str:
     uri = without_passwords(uri)
     text = without_passwords(" ".join(str(getattr(error, "orig", None) or error).split()))
@@ -91,7 +119,7 @@ def _store_problem(uri: str, error: Exception) -> str:
             "or choose another folder with tracking.root=FOLDER"
         )
     return (
-        f"cannot open the store {uri}: {text[:200]}: "
+        f"cannot open the store {uri}: {_short(text)}: "
         "set tracking.root or tracking.uri, or tracking=none"
     )
 

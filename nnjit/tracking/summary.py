@@ -1,12 +1,20 @@
 """A finished run in few numbers, and names and values in the form that MLflow takes."""
 
+import csv
+import functools
 import hashlib
+import io
 import struct
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import metrics
 from ..datasets import DataSplits
 from ..history import Epoch, History
+
+_LONGEST = 250  # characters of a name in MLflow
+_MOST_OF_CLASSES = 100  # values of single classes in a set: 20 classes by 5 metrics
 
 
 def summarise(history: History, data: DataSplits) -> dict[str, float]:
@@ -37,10 +45,59 @@ def _headline(epoch: Epoch) -> dict[str, float]:
     return {key: value for key, value in epoch.flat().items() if key.count("/") == 1}
 
 
+def logged(epoch: Epoch) -> dict[str, float]:
+    """Return the values of an epoch that a store has room for: those of single classes if few."""
+    values, headline = epoch.flat(), _headline(epoch)
+    few = len(values) - len(headline) <= _MOST_OF_CLASSES * len(epoch.sets)
+    return values if few else headline
+
+
+def table_of_classes(epoch: Epoch, classes: Sequence[str]) -> str:
+    """Return CSV with the metrics of each class in each set, empty where there are none."""
+    file = io.StringIO(newline="")
+    out = csv.writer(file)
+    out.writerow(["set", "class", "clips", *metrics.METRICS])
+    for name, evaluation in epoch.sets.items():
+        clips = evaluation.confusion.sum(axis=1)
+        for k, title in enumerate(classes):
+            keys = [f"{metric}/{title}" for metric in metrics.METRICS]
+            out.writerow([name, title, clips[k], *(evaluation.values.get(key, "") for key in keys)])
+    return file.getvalue()
+
+
 def metric_key(name: str) -> str:
     """Return a name that MLflow takes: letters, digits and ``_-. :/``, a path without detours."""
     kept = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
-    return "/".join(part for part in kept.split("/") if part not in ("", ".", ".."))
+    parts = (part for part in kept.split("/") if part not in ("", ".", ".."))
+    return "/".join(parts)[:_LONGEST].rstrip("/")
+
+
+def metric_keys(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name one that MLflow takes, all of them different.
+
+    That of `metric_key` where only one name has it; else characters that MLflow refuses become
+    their code points: ``C♯`` and ``C♭`` are ``C_266f`` and ``C_266d``.
+    """
+    return dict(_metric_keys(tuple(names)))
+
+
+@functools.lru_cache(maxsize=16)  # the names of all epochs of a run are the same
+def _metric_keys(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    plain = {name: metric_key(name) for name in names}
+    counts = Counter(plain.values())
+    found = {n: key for n, key in plain.items() if counts[key] == 1 or n == key}
+    taken = set(found.values())
+    for name in names:
+        if name in found:
+            continue
+        spelt = "".join(c if c.isalnum() or c in "-. :/" else f"_{ord(c):x}" for c in name)
+        key, n = metric_key(spelt), 1
+        while key in taken:
+            n += 1
+            key = f"{metric_key(spelt)[: _LONGEST - 8]} {n}"
+        found[name] = key
+        taken.add(key)
+    return tuple((name, found[name]) for name in names)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

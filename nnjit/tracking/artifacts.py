@@ -1,0 +1,101 @@
+"""The files of a run in an MLflow store: figures and the model."""
+
+import errno
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from .. import __version__
+from ..recording import MODEL_FILE, Trained, reason
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SPARE = 1 << 20  # bytes that stay free beside a model, for the store
+
+
+@final
+class Artifacts:
+    """Writes the files of a run; what is there already is replaced.
+
+    ``local`` is the folder of a store on this machine, None for one elsewhere.
+    """
+
+    def __init__(self, client: Any, run_id: str, local: Path | None) -> None:
+        self._client, self._run_id, self._local = client, run_id, local
+
+    def log_figures(self, trained: Trained) -> None:
+        """Draw and log the figures; one that cannot be drawn is left out, with a warning."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, draw in _figures(trained).items():
+                try:
+                    draw().savefig(Path(folder) / f"{name}.png", dpi=110)
+                except OSError:
+                    raise
+                except Exception as error:
+                    warnings.warn(f"no figure {name}: {reason(error)}", stacklevel=2)
+            self._client.log_artifacts(self._run_id, folder, "figures")
+
+    def log_model(self, trained: Trained) -> None:
+        """Log the model, in place of one that was logged before."""
+        import numpy as np
+        from mlflow import pyfunc
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        run = self._client.get_run(self._run_id)
+        self._remove_models(run.info.experiment_id)
+        n_steps = trained.classifier.encoding.n_steps
+        signature = ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, n_steps))]))
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            path = trained.model_file
+            if not path.exists():
+                path = Path(folder) / MODEL_FILE
+                trained.classifier.save(path)
+            self._check_space(path.stat().st_size)
+            # An input example would be run through a second copy of the model: 3 s for a hint.
+            warnings.filterwarnings("ignore", ".*input example.*")
+            # Without an active run: that would obey, and fail by, settings of the environment.
+            model = self._client.create_logged_model(
+                run.info.experiment_id, "model", self._run_id, params=run.data.params
+            )
+            Model.log(
+                artifact_path=None,
+                model_id=model.model_id,
+                flavor=pyfunc,
+                run_id=self._run_id,
+                loader_module="nnjit.pyfunc",
+                data_path=str(path),
+                step=trained.history.final.epoch,  # whose metrics are the model's
+                signature=signature,
+                pip_requirements=[f"nnjit=={__version__}", f"mlflow=={version('mlflow')}"],
+            )
+
+    def _check_space(self, size: int) -> None:
+        """Refuse a file that would fill the disk, while the store can still take note of it."""
+        if self._local and shutil.disk_usage(self._local).free < size + _SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._local))
+
+    def _remove_models(self, experiment: str) -> None:
+        mine = f"source_run_id = '{self._run_id}'"
+        for model in self._client.search_logged_models([experiment], mine):
+            self._client.delete_logged_model(model.model_id)
+
+
+def _figures(trained: Trained) -> dict[str, Callable[[], "Figure"]]:
+    from .. import figures
+
+    history, data = trained.history, trained.data
+    sets = history.final.sets
+    return {
+        "learning_curves": partial(figures.learning_curves, history, data),
+        "confusion_matrix": partial(figures.confusion_matrices, sets, data.classes),
+        "precision_recall": partial(figures.precision_recall, sets, data),
+        "clips": partial(figures.clips, data.train, data),
+    }
