@@ -11,21 +11,40 @@ from .datasets import Clips, DataSplits
 from .history import Evaluation, History
 from .metrics import majority_baseline
 from .records import summary_key
-from .variants import Variant
+from .text import printable
+from .variants import MOST, Variant
 
+_ANNOTATED = 20  # classes whose counts are written into the matrix: there is room for them
+_NAMED = 40  # classes whose names have room beside it
+_ROWS = 5  # classes of which clips are drawn
+_MARKED = 200  # epochs that have a dot each
+_LONGEST, _SHORT = 60, 20  # characters of a name in a title, and beside a matrix
 _COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
+
+
+def _plain(text: str, longest: int = _LONGEST) -> str:
+    """Return a text of users as matplotlib draws it: no formula, on one line, never hidden."""
+    line = " ".join(printable(text).split())
+    shown = line if len(line) <= longest else f"{line[: longest - 1]}…"
+    hidden = shown.startswith("_")  # from a legend
+    return ("\u200b" if hidden else "") + shown.replace("$", "\\$")
+
+
+def _named(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
+    return [_plain(name, longest) for name in names]
 
 
 def learning_curves(history: History, data: DataSplits) -> Figure:
     """Draw accuracy, recall, precision and loss over the epochs, with the majority baseline."""
     figure = Figure(figsize=(9, 6), layout="tight")
     epochs = [e.epoch for e in history.epochs]
+    style = ".-" if len(epochs) <= _MARKED else "-"
     for axis, metric in zip(
         figure.subplots(2, 2).flat, ("accuracy", "recall", "precision", "loss"), strict=True
     ):
         for name in history.final.sets:
             values = [e.sets[name].values[metric] for e in history.epochs]
-            axis.plot(epochs, values, ".-", color=_COLOURS.get(name), label=name)
+            axis.plot(epochs, values, style, color=_COLOURS.get(name), label=_plain(name))
             if metric == "accuracy":
                 baseline = majority_baseline(data.sets()[name].labels)
                 axis.axhline(baseline, color=_COLOURS.get(name), linestyle=":", linewidth=1)
@@ -40,21 +59,30 @@ def learning_curves(history: History, data: DataSplits) -> Figure:
 
 
 def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
-    """Draw the counts of label against decision, a panel for each set."""
-    figure = Figure(figsize=(3.6 * len(sets), 3.8), layout="tight")
+    """Draw the counts of label against decision, a panel for each set.
+
+    Where there are many classes, colours alone tell the share of each label's clips.
+    """
+    few = len(classes) <= _ANNOTATED
+    side = max(3.6, 0.42 * len(classes)) if few else 6.0
+    figure = Figure((side * len(sets), side + 0.2), layout="tight" if few else "constrained")
     panels = np.atleast_1d(figure.subplots(1, len(sets)))
     for axis, (name, evaluation) in zip(panels, sets.items(), strict=True):
         counts = evaluation.confusion
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (i, j), count in np.ndenumerate(counts):
+        image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        for (i, j), count in np.ndenumerate(counts) if few else ():
             colour = "white" if shares[i, j] > 0.5 else "black"
-            axis.text(j, i, str(count), ha="center", va="center", color=colour)
-        ticks = range(len(classes))
+            axis.text(j, i, str(count), ha="center", va="center", color=colour, in_layout=False)
         axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="decision")
-        axis.set_xticks(ticks, classes, rotation=30, ha="right")
-        axis.set_yticks(ticks, classes)
-    panels[0].set_ylabel("label")
+        if len(classes) <= _NAMED:
+            names, turned = _named(classes, _SHORT), {"rotation": 30, "ha": "right"}
+            axis.set_xticks(range(len(names)), names, **turned if few else {"rotation": 90})
+            axis.set_yticks(range(len(names)), names)
+            axis.tick_params(labelsize="medium" if few else 6)
+    panels[0].set_ylabel("label" if len(classes) <= _NAMED else "label, by number")
+    if not few:
+        figure.colorbar(image, ax=list(panels), label="share of the label's clips", shrink=0.8)
     return figure
 
 
@@ -72,7 +100,7 @@ def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
         axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)
         axis.axhline(truth.mean(), color=_COLOURS.get(name), linestyle=":", linewidth=1)
     axis.set(
-        title=f"positive: {data.classes[data.positive]}; dotted: its share of the clips",
+        title=f"positive: {_plain(data.classes[data.positive])}; dotted: its share of the clips",
         xlabel="recall",
         ylabel="precision",
         xlim=(-0.02, 1.02),
@@ -94,8 +122,9 @@ def precision_recall_curve(
 
 
 def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
-    """Draw the first steps of a few clips of each class, as the model reads them."""
-    shown = [np.flatnonzero(train.labels == k)[:3] for k in range(len(data.classes))]
+    """Draw the first steps of a few clips of each of the first classes, as the model reads them."""
+    n_shown = min(len(data.classes), _ROWS)
+    shown = [np.flatnonzero(train.labels == k)[:3] for k in range(n_shown)]
     figure = Figure(figsize=(9, 1.6 * len(shown) * 1.8), layout="tight")
     panels = figure.subplots(len(shown), 3, sharex=True, sharey=True, squeeze=False)
     for row, indices in zip(panels, shown, strict=True):
@@ -105,14 +134,20 @@ def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
             codes = train.codes[i, :n_steps]
             milliseconds = np.arange(len(codes)) / (data.encoding.rate or 1.0) * 1e3
             axis.step(milliseconds, codes, linewidth=0.8)
-            axis.set_title(f"{train.ids[i]}\n{data.classes[train.labels[i]]}", fontsize=7)
-    figure.supxlabel("milliseconds")
+            title = "\n".join(_named((train.ids[i], data.classes[train.labels[i]]), 40))
+            axis.set_title(title, fontsize=7)
+    more = len(data.classes) - n_shown
+    figure.supxlabel("milliseconds" + f"; {more} more classes are not shown" * bool(more))
     figure.supylabel(f"code, 0 to {data.encoding.levels - 1}")
     return figure
 
 
-def variants(found: Sequence[Variant]) -> Figure:
-    """Draw the accuracy of each variant of a sweep: its seeds, their mean, interval, baseline."""
+def variants(every: Sequence[Variant]) -> Figure:
+    """Draw the accuracy of each variant of a sweep: its seeds, their mean, interval, baseline.
+
+    Of many variants, the first are drawn.
+    """
+    found, more = every[:MOST], len(every[MOST:])
     sets = list(dict.fromkeys(name for variant in found for name in variant.sets))
     size = (1.5 + 4.5 * len(sets), 1.6 + 0.45 * len(found))
     figure = Figure(figsize=size, layout="constrained")
@@ -133,10 +168,12 @@ def variants(found: Sequence[Variant]) -> Figure:
             axis.vlines(baseline, row - 0.5, row + 0.5, color="0.4", linestyle=":")
         axis.set(title=f"{name} accuracy", xlim=(-0.02, 1.02), ylim=(len(found) - 0.5, -0.5))
         axis.grid(axis="x", color="0.92")
-    panels[0].set_yticks(range(len(found)), [variant.name for variant in found])
+    panels[0].set_yticks(range(len(found)), _named([variant.name for variant in found]))
     figure.supxlabel(
         "dots: seeds; diamond: their mean; line: its 95 % interval; "
-        "dotted: always answering the largest class",
+        "dotted: always answering the largest class"
+        + f"; {more} more variants are in summary.csv"
+        * bool(more),
         fontsize=8,
     )
     return figure
@@ -144,7 +181,7 @@ def variants(found: Sequence[Variant]) -> Figure:
 
 def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) -> Figure:
     """Draw the trials of an Optuna study in their order, and what their parameters matter."""
-    height = max(4.0, 1.6 + 0.4 * len(importance))
+    height = max(4.0, 1.6 + 0.4 * min(len(importance), MOST))
     figure = Figure(figsize=(11, height), layout="constrained")
     history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
     done = [t for t in trials if t.state.name == "COMPLETE"]
@@ -174,9 +211,9 @@ def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) ->
     history.set(title=f"{monitor} of {len(trials)} trials", xlabel="trial")
     history.xaxis.get_major_locator().set_params(integer=True)
     history.legend(fontsize=8)
-    names = list(importance)
+    names = list(importance)[:MOST]
     shares.barh(range(len(names)), [importance[name] for name in names], color=_COLOURS["test"])
-    shares.set_yticks(range(len(names)), names, fontsize=8)
+    shares.set_yticks(range(len(names)), _named(names), fontsize=8)
     shares.invert_yaxis()
     title = "share in the spread of the trials" if names else "too few trials to tell importance"
     shares.set(title=title, xlim=(0, 1))

@@ -9,11 +9,12 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-Counts = tuple[int, int, int, int]  # tp, fp, fn, tn of one class against the rest
-Ratio = tuple[float, float]  # numerator, denominator
+Array = NDArray[np.int64]  # a number for each class
+Counts = tuple[Array, Array, Array, Array]  # tp, fp, fn, tn of each class against the rest
+Ratio = tuple[Array, Array]  # numerators, denominators
 
 # One row for each metric. A new one appears in tables, stores and figures by itself.
-METRICS: dict[str, Callable[[int, int, int, int], Ratio]] = {
+METRICS: dict[str, Callable[[Array, Array, Array, Array], Ratio]] = {
     "recall": lambda tp, fp, fn, tn: (tp, tp + fn),
     "precision": lambda tp, fp, fn, tn: (tp, tp + fp),
     "f1": lambda tp, fp, fn, tn: (2 * tp, 2 * tp + fp + fn),
@@ -43,18 +44,16 @@ def scores(
     found = {"accuracy": float(np.trace(confusion) / total) if total else 0.0}
     undefined = [] if total else ["accuracy"]
     about = [positive] if n_classes == 2 else list(range(n_classes))
+    counts = _one_against_rest(confusion)
     for name, ratio in METRICS.items():
-        values = []
-        for k in about:
-            above, below = ratio(*_one_against_rest(confusion, k))
-            values.append(above / below if below else 0.0)
-            if not below:
-                undefined.append(name if n_classes == 2 else f"{name}/{_class_name(classes, k)}")
+        above, below = ratio(*(count[about] for count in counts))
+        values = np.divide(above, below, out=np.zeros(len(about)), where=below != 0)
+        names = [f"{name}/{_class_name(classes, k)}" for k in about]
+        missing = [names[i] for i in np.flatnonzero(below == 0)]
+        undefined += missing if n_classes > 2 else [name] * len(missing)
         found[name] = float(np.mean(values))
         if n_classes > 2:
-            found |= {
-                f"{name}/{_class_name(classes, k)}": v for k, v in zip(about, values, strict=True)
-            }
+            found |= dict(zip(names, values.tolist(), strict=True))
     return found, undefined
 
 
@@ -62,10 +61,10 @@ def _class_name(classes: tuple[str, ...], k: int) -> str:
     return classes[k] if classes else str(k)
 
 
-def _one_against_rest(confusion: NDArray[np.int64], k: int) -> Counts:
-    tp = int(confusion[k, k])
-    fp, fn = int(confusion[:, k].sum()) - tp, int(confusion[k].sum()) - tp
-    return tp, fp, fn, int(confusion.sum()) - tp - fp - fn
+def _one_against_rest(confusion: NDArray[np.int64]) -> Counts:
+    tp = np.diagonal(confusion)
+    fp, fn = confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp
+    return tp, fp, fn, confusion.sum() - tp - fp - fn
 
 
 def majority_baseline(labels: NDArray[np.int64]) -> float:

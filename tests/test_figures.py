@@ -1,6 +1,7 @@
 import io
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,3 +139,44 @@ def test_precision_recall_of_one_unit_is_about_the_positive_class(positive):
     precision = axis.get_lines()[0].get_ydata()
     assert history.final.sets["train"].values["accuracy"] > 0.9
     assert precision[:10].min() > 0.9
+
+
+ODD = ("_lo$w$ [x]", "C♯\nb\x1b[1m", "x" * 300, r"\$a_b^{2}")
+
+
+@pytest.mark.parametrize("n", [4])
+def test_names_of_classes_are_no_formulas_and_keep_to_their_place(n):
+    data, history = toy.many(n)
+    data = replace(data, classes=ODD)
+    matrix = drawn(figures.confusion_matrices(history.final.sets, data.classes))
+    labels = [text.get_text() for text in matrix.axes[0].get_yticklabels()]
+    assert labels[0].lstrip("\u200b") == r"_lo\$w\$ [x]"
+    assert labels[1] == r"C♯ b\x1b[1m"
+    assert len(labels[2]) <= 20
+    drawn(figures.precision_recall(history.final.sets, replace(data, positive=0)))
+    drawn(figures.clips(data.train, data))
+    drawn(figures.learning_curves(history, data))
+
+
+@pytest.mark.parametrize("n", [20, 21, 300])
+def test_what_is_drawn_does_not_grow_with_the_square_of_the_classes(n):
+    data, history = toy.many(n)
+    sets = history.final.sets
+    matrix = drawn(figures.confusion_matrices(sets, data.classes))
+    assert len(matrix.axes[0].texts) == (400 if n == 20 else 0)
+    np.testing.assert_allclose(
+        matrix.axes[0].images[0].get_array(),
+        sets["train"].confusion / sets["train"].confusion.sum(axis=1, keepdims=True),
+    )
+    assert len(matrix.axes[0].get_xticklabels()) <= 40
+    panels = drawn(figures.clips(data.train, data))
+    assert len(panels.axes) == 3 * 5
+    assert f"{n - 5} more classes are not shown" in panels.get_supxlabel()
+
+
+def test_a_hundred_thousand_epochs():
+    history, data = fitted(epochs=1)
+    for epoch in range(1, 100_000):
+        history.epochs.append(replace(history.epochs[0], epoch=epoch))
+    figure = drawn(figures.learning_curves(history, data))
+    assert all(line.get_marker() == "None" for line in figure.axes[0].lines)

@@ -235,3 +235,33 @@ def test_a_share_of_the_cores(monkeypatch):
     shared = threads.available_cores()
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads.available_cores() == shared
+
+
+def test_of_a_thousand_variants_the_best_are_shown(tmp_path):
+    values = {
+        f"{when}/val_{metric}": 0.5
+        for when in ("final", "best")
+        for metric in ("accuracy", "recall", "precision")
+    } | {"baseline/val_accuracy": 0.5}
+    many = [
+        JobRecord(
+            i,
+            [f"a={i}"],
+            "",
+            FINISHED,
+            monitor="val/accuracy",
+            score=i / 1000,
+            values=values | {"final/val_accuracy": i / 1000},
+        )
+        for i in range(1000)
+    ]
+    found = variants.group(many)
+    assert len(variants.markdown(found).splitlines()) == 2 + variants.MOST
+    assert variants.table(found, 120).row_count == variants.MOST
+    assert "960 more variants are in summary.csv" in variants.legend(found)
+    assert len(variants.means(found)) == 3 * variants.MOST
+    figure = figures.variants(found)
+    figure.savefig(tmp_path / "f.png")
+    assert figure.get_size_inches()[1] < 25
+    variants.write_variants(found, tmp_path / "summary.csv")
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 1001
