@@ -14,6 +14,8 @@ from nnjit.history import Evaluation
 
 def fitted(n_classes=2, sizes=(50, 20, 20), units=None, **options):
     data = toy.data(n_classes, sizes)
+    if not sizes[1]:
+        options["monitor"] = "train/accuracy"
     model = toy.model(n_classes) if units is None else toy.model(units, "sigmoid")
     return toy.trainer(**options).fit(model, data), data
 
