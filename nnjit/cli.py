@@ -87,6 +87,8 @@ def key_values(
     """
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if argument.startswith("-") and not Path(argument).exists():
+            raise ConfigError(f"{argument} is no option: write KEY=VALUE; see --help")
         if key in keys and equals:
             yield key, value
         elif others and (not equals or Path(argument).exists()):

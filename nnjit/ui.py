@@ -116,7 +116,8 @@ def _server(uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[b
     def end(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGHUP, end)  # the terminal was closed
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, end)  # the terminal was closed
     # One process and no queue of jobs: a dozen would serve one person no better. The address of
     # the store may hold a password, and arguments are there for all to see.
     environment = {
@@ -143,6 +144,10 @@ def _server(uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[b
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
+    if not hasattr(os, "killpg"):
+        server.terminate()
+        server.wait()
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, number)

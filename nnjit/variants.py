@@ -203,7 +203,7 @@ def write_runs(records: Sequence[JobRecord], path: Path) -> None:
     """Write a CSV with a row for each job: what varied, how it ended, every value."""
     varied = _varied(records)
     values = list(dict.fromkeys(key for record in records for key in record.values))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(["job", *varied, "status", "reason", "seconds", *values])
         for r in records:
@@ -216,7 +216,7 @@ def write_variants(variants: Sequence[Variant], path: Path) -> None:
     """Write a CSV with a row for each variant: mean, standard deviation and interval."""
     keys = list(dict.fromkeys(key for variant in variants for key in variant.keys))
     parts = ("mean", "sd", "low", "high")
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(["variant", "seeds", *(f"{key}_{part}" for key in keys for part in parts)])
         for variant in variants:

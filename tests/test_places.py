@@ -74,7 +74,7 @@ def test_a_moved_project_goes_on(made, name, tmp_path):
     mlflow, client = open_existing(uri)
     assert query.read_config(mlflow, run) == {"a": 1}
     assert client.get_run(run).data.tags["nnjit.started_in"] == str(after)
-    _, checkpoint = find_unfinished("latest", uri)
+    _, checkpoint = find_unfinished("latest", uri, [after / "runs"])
     assert checkpoint == after / "runs" / "outputs" / "second" / "checkpoint.pkl"
     tracker = MlflowTracker(str(after / "runs"))
     assert tracker.parent().find("latest") == after / "runs" / "sweeps" / "one"
