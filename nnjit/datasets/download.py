@@ -114,7 +114,8 @@ class _Part:
         tag = headers.get("ETag", "")
         version = tag if tag.startswith('"') else headers.get("Last-Modified", "")
         self.drop()
-        self._about.write_text(json.dumps({"url": self.url, "version": version}))
+        about = json.dumps({"url": self.url, "version": version})
+        self._about.write_text(about, encoding="utf-8")
 
     def drop(self) -> None:
         self.path.unlink(missing_ok=True)
