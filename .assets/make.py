@@ -70,7 +70,7 @@ def main() -> None:
         figures = Path("runs/artifacts") / row["id"] / "artifacts" / "figures"
         shutil.copy(figures / "learning_curves.png", HERE)
         view = command("compare", "seed=1", "view=Three architectures").split("then ")[-1].strip()
-        with pages(row["id"]) as found, Browser(1500, 514) as page:
+        with pages(row["id"]) as found, Browser(2000, 685) as page:
             page.open(found["runs"], "model=gru seed=1", "nnjit.split")
             page.screenshot(HERE / "ui_runs.png")
         with pages(row["id"]) as found, Browser(1400, 627) as page:

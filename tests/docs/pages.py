@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,7 +196,7 @@ class Reader:
 
     def _wait(self, block: Block, process: subprocess.Popen[bytes]) -> int | None:
         if block.mark == "stays":
-            self._until(process, self._answers)
+            self._until(process, lambda: self._answers() and self._prints(block))
             self.servers.append(process)
             return None
         if block.mark == "Ctrl-C":
@@ -205,19 +205,25 @@ class Reader:
             os.killpg(process.pid, signal.SIGINT)
         return process.wait(SECONDS)
 
-    def _until(self, process: subprocess.Popen[bytes], ready: object) -> None:
+    def _until(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         end = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < end:
-            if ready():  # type: ignore[operator]
+            if ready():
                 return
             time.sleep(0.2)
         raise AssertionError("it was not ready in time:\n" + "\n".join(self._printed()))
 
     def _answers(self) -> bool:
-        """Tell whether the first address that was printed shows a page."""
-        found = re.search(r"https?://[\w.:\[\]]+", "\n".join(self._printed()))
+        """Tell whether the first address of this machine that was printed shows a page."""
+        found = re.search(r"http://127\.0\.0\.1:\d+", "\n".join(self._printed()))
         with contextlib.suppress(OSError):
             return bool(found) and urllib.request.urlopen(found[0], timeout=5).status == 200
+        return False
+
+    def _prints(self, block: Block) -> bool:
+        """Tell whether all that the page shows was printed."""
+        with contextlib.suppress(AssertionError):
+            return bool(fit(block.shown, self._printed()) or not block.shown)
         return False
 
     def _runs(self) -> bool:
