@@ -45,7 +45,9 @@ def one_line_errors() -> Iterator[None]:
 
 def _exit(message: str, code: int = 1) -> None:
     with contextlib.suppress(OSError):  # the terminal may have gone
-        say(f"nnjit: {' '.join(message.split())}", sys.stderr)
+        from .tracking.secrets import without_passwords
+
+    say(f"nnjit: {without_passwords(' '.join(message.split()))}", sys.stderr)
     raise SystemExit(code) from None
 
 

@@ -23,6 +23,7 @@ from .overrides import ordered
 from .recording import Trained, keep_model, told
 from .records import Outcome
 from .text import markdown_block, say
+from .tracking.secrets import hide
 from .tracking.summary import summarise
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
@@ -73,6 +74,8 @@ def run(cfg: DictConfig, display: terminal.ProgressDisplay) -> Outcome:
     """Train one model as configured, and print on the way."""
     if cfg.seed is None:
         cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
+    hydra = HydraConfig.get()
+    hide(Path(hydra.runtime.output_dir) / (hydra.output_subdir or ".hydra"))
     with alone(Path(HydraConfig.get().runtime.output_dir) / FILE_NAME):
         return train(cfg, display)
 
@@ -183,6 +186,7 @@ def _describe(cfg: DictConfig, model: Any, data: Any, trial: search.Trial | None
     telling = [f"seed={cfg.seed}" if o == "seed=null" else o for o in telling]
     telling = ([f"trial {trial.number}"] if trial else []) + telling
     name = " ".join([str(cfg.name)] * bool(cfg.name) + telling) or choices["model"]
+    name = without_passwords(name)
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}
     tags["nnjit.dataset_digest"] = data.digest

@@ -30,6 +30,7 @@ from .records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_al
 from .text import markdown_block
 from .tracking import Parent, SweepInfo, SweepReport, without_passwords
 from .tracking.parent import VARIABLE
+from .tracking.secrets import hide
 
 _PLAN = "sweep.json"
 # What may be given beside resume=: where the sweep is, how it runs, whom it trusts.
@@ -141,6 +142,7 @@ class Sweep:
     def close(self, interrupted: bool) -> int:
         """Print and record what the jobs came to; return the number that did not finish."""
         records = self._records(interrupted)
+        hide(self.folder, "multirun.yaml")
         # The trials of a search are told by the search itself.
         found = variants.group(records) if self.plan.jobs is not None else []
         unfinished = [r for r in records if r.status != FINISHED]

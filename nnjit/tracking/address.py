@@ -6,31 +6,15 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..errors import TrackingError
 from .moved import mend
+from .secrets import without_passwords
 from .sqlite import sqlite_file, sqlite_uri
 
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5  # seconds, for the first word of a server or a database
 _LOCK = 0x6E6E6A6974  # any number, the same in all processes
-_PASSWORDS = (
-    (re.compile(r"(://[^\s/:@]*):\S*@"), r"\1:***@"),
-    (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"),
-)
-
-
-def without_passwords(value: Any) -> Any:
-    """Return a text, or a list or dict with texts, with ``***`` for passwords in addresses."""
-    if isinstance(value, dict):
-        return {key: without_passwords(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [without_passwords(entry) for entry in value]
-    if isinstance(value, str):
-        for pattern, shown in _PASSWORDS:
-            value = pattern.sub(shown, value)
-    return value
 
 
 def warn_of_other_store(uri: str) -> None:
