@@ -55,7 +55,7 @@ class UnrecordedError(NnjitError):
 
 def short(value: Any) -> str:
     """Return a value from a file as a message shows it, however large it is."""
-    text = value if isinstance(value, str) else ""
+    text = value if isinstance(value, str) and value[:_MOST].isprintable() else ""
     if isinstance(value, BaseException):
         text = " ".join(str(value).split()) or type(value).__name__
     text = text or reprlib.repr(value)

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from ..errors import ConfigError, TrackingError
 
-_MOST_TEXT = 1_000_000  # characters of a configuration
+_MOST_TEXT = 200_000  # characters of a configuration
 _PAGE = 1000  # runs that MLflow gives at a time
 _ATTRIBUTES = ("id", "name", "status", "started", "seconds")
 
