@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,8 +9,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO
 
+from . import guard as guard_module
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
 from .errors import ConfigError, TrackingError
 
@@ -33,7 +33,7 @@ Ctrl-C ends it.
 _KEYS = ("run", "port", "host", "root", "uri")
 _PORT, _TRIES = 5000, 20
 _PATIENCE = 60.0  # seconds that the server may take to answer
-_GRACE = 3.0  # seconds that it may take to end
+_GRACE = 5.0  # seconds that its guard may take to end it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _print_pages(uri, uri.rstrip("/"), options)
             return
         host = options.get("host", "127.0.0.1")
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             _serve(uri, host, choose_port(host, options.get("port")), options)
+        except KeyboardInterrupt:
+            raise SystemExit(0) from None  # that is how it ends
 
 
 def choose_port(host: str, wanted: str | None) -> int:
@@ -111,13 +113,7 @@ def _check_store(uri: str) -> str:
 
 @contextlib.contextmanager
 def _server(uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """Start MLflow's server with all that it starts in a group, and end the group at the end."""
-
-    def end(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, end)  # the terminal was closed
+    """Start MLflow's server under a guard, which ends it when this process does."""
     # One process and no queue of jobs: a dozen would serve one person no better. The address of
     # the store may hold a password, and arguments are there for all to see.
     environment = {
@@ -126,13 +122,14 @@ def _server(uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[b
         "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    guard = [sys.executable, guard_module.__file__]
+    command = [*guard, sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w+b") as output:
         server = subprocess.Popen(
             [*command, "--host", host, "--port", str(port)],
             cwd=folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -144,16 +141,12 @@ def _server(uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[b
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    if not hasattr(os, "killpg"):
-        server.terminate()
-        server.wait()
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(_GRACE)
-    # The group may outlive its first process.
+    assert server.stdin is not None
+    server.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(_GRACE)
+    server.kill()
+    server.wait()
 
 
 def _wait(server: subprocess.Popen[bytes], output: IO[bytes], address: str) -> None:

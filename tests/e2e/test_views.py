@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import time
 
 import pytest
 from browser import CHROMIUM, Browser
@@ -184,6 +185,34 @@ def test_ui_takes_another_port_and_leaves_nothing(place):
         with pages(place) as found:
             assert port(found["runs"]) > 5000
         assert set(os.listdir(place)) == before
+
+
+@pytest.mark.parametrize("numbers", [["SIGKILL"], ["SIGHUP"], ["SIGINT", "SIGINT"], ["SIGTERM"]])
+def test_the_server_ends_however_the_command_does(numbers, place):
+    process = start(*UI, cwd=place)
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        number = port(lines[0])
+        for name in numbers:
+            process.send_signal(getattr(signal, name))
+            time.sleep(0.02)
+        process.communicate(timeout=60)
+        until = time.monotonic() + 10
+        while time.monotonic() < until and listens(number):
+            time.sleep(0.1)
+        assert not listens(number)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def listens(number):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", number)) == 0
 
 
 def test_ui_refuses(place, tmp_path):

@@ -1,0 +1,43 @@
+"""Runs a command, and ends it with all that it started when standard input ends.
+
+``python guard.py COMMAND...`` is for a process that holds the other end of that pipe: the system
+closes it however that process ends, kill -9 included. The guard leads a group of processes, and
+imports nothing of nnjit, to start at once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+_GRACE = 1.0  # seconds that the command may take to end
+
+
+def main() -> None:
+    """Run the command and end with it."""
+    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `_end` sends it to the whole group
+    threading.Thread(target=_watch, args=(command,), daemon=True).start()
+    command.wait()
+    _end(command, "SIGKILL")  # what it started may outlive it
+
+
+def _watch(command: "subprocess.Popen[bytes]") -> None:
+    sys.stdin.buffer.read()
+    _end(command, "SIGTERM")
+    time.sleep(_GRACE)
+    _end(command, "SIGKILL")
+
+
+def _end(command: "subprocess.Popen[bytes]", name: str) -> None:
+    """Send a signal to the group, to the command alone where there are no groups."""
+    if hasattr(os, "killpg"):
+        os.killpg(0, getattr(signal, name))
+    else:
+        command.terminate()
+
+
+if __name__ == "__main__":
+    main()
