@@ -10,7 +10,9 @@ is raised again, a moment later or at the next `check`.
 
 import _thread
 import contextlib
+import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from typing import Any, final
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 NUMBERS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_HANGUP = getattr(signal, "SIGHUP", 0)
 _LATE = 10.0  # seconds after the first signal from which on another one ends the process at once
 _AGAIN = 0.05  # seconds until a signal whose exception was dropped is raised again
 _DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
@@ -134,7 +137,17 @@ def _handle(number: int, frame: FrameType | None) -> None:
     elif time.monotonic() - _state.came > _LATE:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+    if number == _HANGUP:
+        _leave_terminal()
     _raise()
+
+
+def _leave_terminal() -> None:
+    """Where the terminal has gone, let output lead nowhere: an error would keep records open."""
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _raise() -> None:

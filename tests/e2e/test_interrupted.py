@@ -1,18 +1,24 @@
+import os
 import signal
+import sys
+import time
 
 import pytest
-from commands import RUN, SMALL, python, refused, runs, start
+from commands import RUN, SMALL, environment, python, refused, runs, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_closes_the_run(number, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_closes_the_run(number, times, tmp_path):
     process = start(*RUN, *SMALL, "trainer.epochs=1000000", cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("epoch 20/"):
             break
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.02)
     output, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "nnjit: interrupted\n"
@@ -22,6 +28,27 @@ def test_a_signal_closes_the_run(number, tmp_path):
     assert run.data.metrics["train/loss"] > 0
     command = f"python -m nnjit.run resume={run.info.run_id}"
     assert output.splitlines()[-1] == f"resume   {command}"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals on this system")
+def test_a_terminal_that_is_closed(tmp_path):
+    """The system sends SIGHUP, and nothing can be printed any more."""
+    import pty
+
+    command = [sys.executable, *RUN, *SMALL, "trainer.epochs=1000000"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, command, environment(TERM="xterm"))
+    said, until = b"", time.monotonic() + 120
+    while b"1000000" not in said:
+        assert time.monotonic() < until, said
+        said += os.read(terminal, 4096)
+    time.sleep(1)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    (run,) = runs(tmp_path)
+    assert run.info.status == "KILLED"
 
 
 def test_divergence_is_recorded(tmp_path):
