@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import composition, terminal, trust
 from .cli import key_values, one_line_errors, one_line_warnings, store_options
+from .datasets.names import root_folder
 from .environment import environment
 from .errors import ConfigError, DataError, TrackingError
 from .options import names
@@ -125,8 +126,8 @@ def configuration(
     cfg = OmegaConf.create(trust.recorded(recorded, trusted, TrackingError))
     for key in _FOLDERS:
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, str) and os.path.isdir(began):
-            OmegaConf.update(cfg, key, str(Path(began) / given_path(value)))
+        if value is not None and os.path.isdir(began):
+            OmegaConf.update(cfg, key, str(Path(began) / root_folder(value, began)))
     for key in _PLACES:
         if key in options:
             OmegaConf.update(cfg, key, _place(key, options[key]))

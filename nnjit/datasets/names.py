@@ -45,11 +45,11 @@ def as_typed(key: str, value: Name, known: Iterable[str]) -> str:
     return same[0]
 
 
-def root_folder(value: Path | Name) -> Path:
-    """Return the folder that ``dataset.root`` names, below the current folder unless absolute."""
+def root_folder(value: Path | Name, within: str = ".") -> Path:
+    """Return the folder that ``dataset.root`` names; a relative path is below ``within``."""
     if isinstance(value, Path | str):
         return given_path(value)
-    return Path(as_typed("dataset.root", value, os.listdir()))
+    return Path(as_typed("dataset.root", value, os.listdir(within)))
 
 
 def _reads_as(name: str, value: bool | int | float) -> bool:

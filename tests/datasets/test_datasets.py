@@ -18,6 +18,7 @@ from nnjit.datasets import (
 )
 from nnjit.datasets import guitar as guitar_module
 from nnjit.errors import ConfigError, DataError, SkippedFileWarning
+from nnjit.reproduce import configuration
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 
@@ -388,6 +389,13 @@ def test_names_that_read_as_something_else(tmp_path, write, name, monkeypatch):
     splits = folder(read, true=read, false="other", positive=read).load(0)
     assert splits.classes == ("other", name)
     assert splits.positive == 1
+
+
+def test_a_root_of_such_a_name_is_found_from_another_folder(tmp_path):
+    """A recorded run may be trained again in another folder than it began in."""
+    (tmp_path / "1e3").mkdir()
+    recorded = {"dataset": {"root": 1e3, "cache_dir": None}}
+    assert configuration(recorded, {}, str(tmp_path)).dataset.root == str(tmp_path / "1e3")
 
 
 def test_names_that_read_alike_are_to_be_quoted(tmp_path):

@@ -330,7 +330,7 @@ def test_reproduce_with_paths_and_a_drawn_seed(tmp_path, music):
 
     (tmp_path / "music").rename(other / "moved")
     error = refused(python(*REPRODUCE, store, "latest", cwd=other))
-    assert "dataset.root=music is no folder" in error
+    assert "/music is no folder: name one that exists" in error
     moved = (store, "latest", "dataset.root=moved")
     assert same(python(*REPRODUCE, *moved, cwd=other))[-1].startswith("the bits agree")
     first = sorted((other / "moved").rglob("*.ogg"))[0]
