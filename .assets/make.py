@@ -69,11 +69,17 @@ def main() -> None:
         (row,) = csv.DictReader(Path("gru.csv").read_text().splitlines())
         figures = Path("runs/artifacts") / row["id"] / "artifacts" / "figures"
         shutil.copy(figures / "learning_curves.png", HERE)
-        view = command("compare", "seed=1", "view=Three architectures").split("then ")[-1].strip()
-        with pages(row["id"]) as found, Browser(2000, 685) as page:
+        screenshots(row["id"])
+
+
+def screenshots(run: str) -> None:
+    """Take the pictures of MLflow's pages on the store of the current folder."""
+    view = command("compare", "seed=1", "view=Three architectures").split("then ")[-1].strip()
+    with pages(run) as found:
+        with Browser(2000, 685) as page:
             page.open(found["runs"], "model=gru seed=1", "nnjit.split")
             page.screenshot(HERE / "ui_runs.png")
-        with pages(row["id"]) as found, Browser(1400, 627) as page:
+        with Browser(1400, 627) as page:
             port = re.search(r":(\d+)/", found["runs"])
             assert port
             page.open(view.replace(":5000", f":{port[1]}"), "final/val_precision")
