@@ -24,6 +24,11 @@ from browser import Browser  # noqa: E402
 
 SWEEP = ("-m", "model=ff,rnn,gru", "seed=1,2,3")
 SEARCH = ("-m", "search=gru", "hydra.sweeper.n_trials=20", "tracking.root=search")
+# MLflow opens a panel on the right, whatever was said before; its last button at the top closes it.
+CLOSE = """[...document.querySelectorAll('button')].filter(b => {
+    const place = b.getBoundingClientRect();
+    return place.left > innerWidth - 60 && place.top < 60 && place.width > 0;
+}).pop().click()"""
 DRAWN = "[...document.images].some(i => i.naturalWidth > 500)"
 
 
@@ -72,27 +77,34 @@ def main() -> None:
         screenshots(row["id"])
 
 
+def picture(page: Browser, name: str) -> None:
+    """Take a picture of a page as it is once all is drawn."""
+    if "MLflow Assistant" in page.text():
+        page.run(CLOSE)
+    time.sleep(5)  # charts are drawn after their titles
+    page.screenshot(HERE / name)
+
+
 def screenshots(run: str) -> None:
     """Take the pictures of MLflow's pages on the store of the current folder."""
     view = command("compare", "seed=1", "view=Three architectures").split("then ")[-1].strip()
     with pages(run) as found:
-        with Browser(2000, 685) as page:
-            page.open(found["runs"], "model=gru seed=1", "nnjit.split")
-            page.screenshot(HERE / "ui_runs.png")
-        with Browser(1400, 627) as page:
+        with Browser(1500, 660) as page:
+            page.open(found["runs"], "model=gru seed=1")
+            picture(page, "ui_runs.png")
+        with Browser(1400, 770) as page:
             port = re.search(r":(\d+)/", found["runs"])
             assert port
             page.open(view.replace(":5000", f":{port[1]}"), "final/val_precision")
-            time.sleep(5)  # the bars are drawn after their titles
-            page.screenshot(HERE / "ui_compare.png")
+            picture(page, "ui_compare.png")
             page.open(found["run"].replace("?", "/artifacts/figures/learning_curves.png?"))
             page.until(DRAWN)
-            page.screenshot(HERE / "ui_run.png")
+            picture(page, "ui_run.png")
             page.open(found["run"], "About this run")
             link = "[...document.links].map(a => a.href).find(h => h.includes('/models/m-'))"
             page.until(link)
             page.open(page.run(link), "About this logged model", "Ready")
-            page.screenshot(HERE / "ui_model.png")
+            picture(page, "ui_model.png")
 
 
 if __name__ == "__main__":
