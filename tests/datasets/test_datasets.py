@@ -5,6 +5,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from nnjit.datasets import (
     Clips,
@@ -394,7 +395,9 @@ def test_names_that_read_as_something_else(tmp_path, write, name, monkeypatch):
 def test_a_root_of_such_a_name_is_found_from_another_folder(tmp_path):
     """A recorded run may be trained again in another folder than it began in."""
     (tmp_path / "1e3").mkdir()
-    recorded = {"dataset": {"root": 1e3, "cache_dir": None}}
+    with initialize_config_dir(str(CONF.parent), version_base=None):
+        cfg = compose("config", ["dataset=folder", "dataset.root=1e3", "seed=1"])
+    recorded = OmegaConf.to_container(cfg, resolve=True)
     assert configuration(recorded, {}, str(tmp_path)).dataset.root == str(tmp_path / "1e3")
 
 
