@@ -1,5 +1,6 @@
 """What a person sees while a model trains, and the table at the end."""
 
+import os
 import sys
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from math import nan
 from typing import Any, final
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,9 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+        columns = str(options.get("width") or os.environ.get("COLUMNS", ""))
+        if self.is_dumb_terminal and columns.isdecimal():  # which rich takes for 80 wide
+            self.size = ConsoleDimensions(int(columns), 25)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text that rich prints for a string."""
@@ -62,9 +66,10 @@ def whole(tables: Iterable[Table], width: int) -> Table:
 
     The last one folds what does not fit: a number that was cut would be another number.
     """
-    endless = PlainConsole(width=_ENDLESS)
+    out = PlainConsole()
+    endless = out.options.update(width=_ENDLESS)
     for table in tables:
-        if endless.measure(table).maximum <= width:
+        if out.measure(table, options=endless).maximum <= width:
             return table
     for column in table.columns:
         column.no_wrap, column.overflow, column.min_width = False, "fold", None

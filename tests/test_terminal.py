@@ -251,6 +251,19 @@ def test_no_live_line_on_a_dumb_terminal(monkeypatch):
     assert HIDE_CURSOR not in file.getvalue()
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_tables_on_a_dumb_terminal_are_whole(width, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    file = io.StringIO()
+    out = PlainConsole(file=file, force_terminal=True)
+    assert out.width == width
+    out.print(terminal.epoch_table(history_of(4), "run", out.width))
+    assert "…" not in file.getvalue()
+    assert max(map(len, file.getvalue().splitlines())) <= width
+
+
 def test_ascii_takes_every_line():
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     out = terminal.PlainConsole(file=file, width=80)
