@@ -89,7 +89,7 @@ def screenshots(run: str) -> None:
     """Take the pictures of MLflow's pages on the store of the current folder."""
     view = command("compare", "seed=1", "view=Three architectures").split("then ")[-1].strip()
     with pages(run) as found:
-        with Browser(1500, 660) as page:
+        with Browser(1750, 860) as page:
             page.open(found["runs"], "model=gru seed=1")
             picture(page, "ui_runs.png")
         with Browser(1400, 770) as page:
