@@ -32,7 +32,7 @@ def disturbed(folder, disturb):
         lines.append(line.rstrip())
         if line.startswith("epoch 0/"):
             disturb(folder / "runs")
-    _, error = process.communicate(timeout=300)
+    _, error = process.communicate(timeout=600)  # a call waits for 20 s
     assert process.returncode == 1, error
     assert "Traceback" not in error
     last = error.splitlines()[-1]
