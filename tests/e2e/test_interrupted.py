@@ -62,7 +62,7 @@ def test_divergence_is_recorded(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "more"),
-    [("16k", []), ("300k", []), ("5m", ["model.layers.0.hidden_size=200"])],
+    [("16k", []), ("300k", []), ("5m", ["model.layers.0.hidden_size=200", "checkpoint_every=999"])],
     ids=["at once", "the store", "the model"],
 )
 def test_full_disk(size, more, small_disk):
