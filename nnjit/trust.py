@@ -48,7 +48,7 @@ _NODE = re.compile(r"\$\{[\w.]+\}")  # refers to another setting; calls nothing
 
 def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
     """Return the class that a ``_target_`` names, a part of nnjit or of a trusted package."""
-    from hydra.utils import get_object  # finds what hydra.utils.instantiate will build
+    from hydra._internal.utils import _locate  # finds what hydra.utils.instantiate will build
 
     from . import datasets, layers, model, optimizers, schedules, tracking, trainer
 
@@ -61,7 +61,7 @@ def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
             f"add trusted=[{short(package)}] if you trust that package"
         )
     try:
-        found = get_object(target)
+        found = _locate(target)
     except Exception as error:
         raise ConfigError(
             f"{place}._target_={short(target)} does not exist: {short(error)}"
