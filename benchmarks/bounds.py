@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from nnjit.cells import library
 from nnjit.kernels._jit import jit
 from nnjit.kernels._lanes import LANES, load, store, tanh
-from nnjit.layers import cells
 from nnjit.threads import for_each, get_threads
 
 from .clock import seconds
 from .task import Step
 
-CELLS = {"rnn": cells.RNN, "gru": cells.GRU, "lstm": cells.LSTM}
+CELLS = {"rnn": library.rnn, "gru": library.gru, "lstm": library.lstm}
 ACTIVATIONS = {"rnn": 1, "gru": 3, "lstm": 5}  # for each unit and step
 WAITS = {"rnn": 1, "gru": 2, "lstm": 2}  # activations that wait for each other in a step
 FOOTPRINTS = tuple(1 << n for n in range(17, 28, 2))  # bytes of all threads, 128 KB to 128 MB
@@ -131,7 +131,7 @@ class Machine:
     def bound(self, step: Step, calls: float) -> dict[str, Any]:
         """Return the least seconds of a step of the grid, and which part is the largest."""
         cell = CELLS[step.cell]
-        N, T, H, G = step.batch, step.n_steps, step.hidden_size, cell.gates
+        N, T, H, G = step.batch, step.n_steps, step.hidden_size, len(cell.gates)
         D = 0 if step.codes else step.n_features  # codes are looked up: no product
         passes, input_passes = (3, 2) if step.training else (1, 1)
         products = 2 * N * T * G * H * (passes * H + input_passes * D) / self.flops

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .callbacks import Callback as Callback
+    from .cells.check import check_cell as check_cell
     from .checkpoint import Checkpoint as Checkpoint
     from .classifier import Classifier as Classifier
     from .gradcheck import check_gradients as check_gradients
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Flatten as Flatten
+    from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
     from .optimizers import SGD as SGD
@@ -31,7 +33,8 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
     __version__ = "0+unknown"
 
 _HOMES = {
-    "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Signal"),
+    "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
+    "cells.check": ("check_cell",),
     "model": ("Sequential",),
     "optimizers": ("SGD", "Adam"),
     "trainer": ("Trainer",),

@@ -44,6 +44,7 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ConfigError(f"{place} names nothing to build: see --help for its choices")
     trust.check_settled(plain, place)
+    _refuse_files(plain, place)
     if isinstance(trusted, str) or not isinstance(trusted or (), Sequence):
         raise ConfigError(f"trusted={trusted} is no list: write trusted=[PACKAGE]")
     packages = tuple(trusted or ())
@@ -56,6 +57,50 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
         if isinstance(error.__cause__, NnjitError):
             raise error.__cause__ from None
         raise ConfigError(f"{place}: {first_line(error.__cause__ or error)}") from None
+
+
+def settle_cells(cfg: DictConfig) -> None:
+    """Put equations in the place of files in which a user has cells; the files are run.
+
+    Only for a configuration from the command line, which alone names what is run: a record holds
+    the equations.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no such cell, it cannot be compiled, or its package is not trusted.
+    """
+    from .cells.named import is_file, named
+    from .cells.text import plain as plain_cell
+
+    for i, layer in enumerate(OmegaConf.select(cfg, "model.layers") or ()):
+        value = layer.get("cell") if isinstance(layer, DictConfig) else None
+        if not isinstance(value, str) or not is_file(value):
+            continue
+        package = value.split(":")[0].split(".")[0]
+        if ".py:" not in value and package not in (cfg.trusted or ()):
+            raise ConfigError(
+                f"model.layers.{i}.cell={short(value)} is of a package: "
+                f"add trusted=[{short(package)}] if you trust it"
+            )
+        layer.cell = plain_cell(named(value))
+
+
+def _refuse_files(node: Any, place: str) -> None:
+    """Refuse cells of files: a record that names one would have it run."""
+    from .cells.named import is_file
+
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            _refuse_files(value, f"{place}.{i}")
+    elif isinstance(node, dict):
+        if is_file(node.get("cell")):
+            raise ConfigError(
+                f"{place}.cell={short(node['cell'])} names a file: a record holds equations, and "
+                "only the command line of a new run names a file"
+            )
+        for key, value in node.items():
+            _refuse_files(value, f"{place}.{short(key)}")
 
 
 def first_line(error: BaseException) -> str:

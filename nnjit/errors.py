@@ -14,6 +14,10 @@ class ConfigError(NnjitError):
     """A configuration value, or a combination of values, that cannot work."""
 
 
+class CellError(ConfigError):
+    """Equations of a recurrent cell that cannot be compiled; the message names their line."""
+
+
 class DataError(NnjitError):
     """Recordings that cannot be read, cut, encoded or split as asked."""
 

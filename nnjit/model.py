@@ -315,7 +315,7 @@ def _layer(place: str, config: Any) -> Layer:
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ConfigError(f"{place} is {short(kind)}: choose from {', '.join(LAYERS)}")
     check_options(place, LAYERS[kind], options)
-    return LAYERS[kind](**options)
+    return LAYERS[kind].recorded(options)
 
 
 def _inputs(config: dict[str, Any]) -> Codes | Signal:

@@ -90,6 +90,8 @@ def train(
     out = display.out
     resumed = info is not None
     with _where_it_began():
+        if not resumed:
+            composition.settle_cells(cfg)
         trainer = composition.build(cfg, "trainer", cfg.trusted)
         tracker = composition.build(cfg, "tracking", cfg.trusted)
         data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)

@@ -159,6 +159,8 @@ def _harmless(argument: str) -> bool:
     key = key.removeprefix(_SWEPT)
     if not re.fullmatch(r"[\w./]+", key) or re.split(r"[./]", key)[0] not in _SETTINGS:
         return False
+    if key.endswith(".cell") and ":" in value:
+        return False  # a file that would be run
     if "/" in key or key in _GROUPS:  # its value names a file
         return not set(value) & set("$\\:@/{") and ".." not in value
     return key not in _STORES and "\\" not in value and "$" not in _NODE.sub("", value)

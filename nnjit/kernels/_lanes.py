@@ -10,9 +10,11 @@ import numba
 
 if numba.config.DISABLE_JIT:
     from . import _lanes_numpy as _form
+    from . import _lanes_numpy as _maths
     from . import _lanes_numpy as _moves
 else:
     from . import _lanes_llvm as _form  # type: ignore[no-redef]
+    from . import _maths_llvm as _maths  # type: ignore[no-redef]
     from . import _moves_llvm as _moves  # type: ignore[no-redef]
 
 LANES, HAS_PERMUTE = _form.LANES, _moves.HAS_PERMUTE
@@ -20,3 +22,6 @@ load, lane, store, weight = _form.load, _form.lane, _form.store, _form.weight
 zeros, total, tanh, sigmoid = _form.zeros, _form.total, _form.tanh, _form.sigmoid
 transpose, transpose_rows, lookup = _moves.transpose, _moves.transpose_rows, _moves.lookup
 add_by_code, add_quads = _moves.add_by_code, _moves.add_quads
+zeros_like, step, absolute = _maths.zeros_like, _maths.step, _maths.absolute
+exp, log, sqrt, sin, cos = _maths.exp, _maths.log, _maths.sqrt, _maths.sin, _maths.cos
+maximum, minimum = _maths.maximum, _maths.minimum

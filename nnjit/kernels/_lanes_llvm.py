@@ -182,7 +182,9 @@ for _symbol, _instruction in [
 
 
 @intrinsic
-def _clip(typingctx: Any, x: Any, bound: Any) -> Any:
+def clip(typingctx: Any, x: Any, bound: Any) -> Any:
+    """Return x, at least -bound and at most bound."""
+
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x = args[0]
         high = context.cast(builder, args[1], signature.args[1], signature.args[0].dtype)
@@ -259,7 +261,7 @@ def _rational_tanh(scale: float) -> Any:
     bound = 8.03189468383789 / scale
 
     def function(x):
-        x = _clip(x, bound)
+        x = clip(x, bound)
         s = x * x
         s2, x_s2 = s * s, x * (s * s)
         p0, p2 = s * a1 + a0, s * a3 + a2

@@ -55,6 +55,20 @@ def sigmoid(x: Lanes) -> Lanes:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
+def zeros_like(x: Lanes) -> Lanes:
+    """Return lanes of zeros of the dtype of lanes."""
+    return np.zeros_like(x)
+
+
+def step(x: Lanes) -> Lanes:
+    """Return 1 where x is above 0, else 0."""
+    return (x > 0).astype(x.dtype)
+
+
+exp, log, sqrt, sin, cos = np.exp, np.log, np.sqrt, np.sin, np.cos
+absolute, maximum, minimum = np.absolute, np.maximum, np.minimum
+
+
 def transpose(dst: Lanes, i: int, j: int, src: Lanes, s: int, t: int, k: int) -> None:
     """Write ``dst[i, j + a, b] = src[s, t, k + b, a]`` for a, b below LANES."""
     dst[i, j : j + LANES] = src[s, t, k : k + LANES].T

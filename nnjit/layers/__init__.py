@@ -7,11 +7,12 @@ from .dropout import Dropout
 from .flatten import Flatten
 from .gru import GRU
 from .lstm import LSTM
+from .recurrent import Recurrent
 from .rnn import RNN
 from .spec import Codes, FlatCodes, Signal, Vector
 
 LAYERS: dict[str, type[Layer]] = {
-    kind.__name__: kind for kind in (RNN, GRU, LSTM, Dense, Flatten, Dropout)
+    kind.__name__: kind for kind in (RNN, GRU, LSTM, Recurrent, Dense, Flatten, Dropout)
 }
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Flatten",
     "Layer",
     "Parameter",
+    "Recurrent",
     "Signal",
     "Vector",
 ]

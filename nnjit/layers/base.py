@@ -29,6 +29,9 @@ class Parameter:
         Shape of a block.
     n_blocks : int
         Blocks along the last axis, such as one for each gate.
+    starts : tuple
+        For each block, if any, what it starts with instead: a number, the ends between which it is
+        drawn evenly, or None.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class Parameter:
     initializer: str
     block: tuple[int, ...]
     n_blocks: int = 1
+    starts: tuple[float | tuple[float, float] | None, ...] = ()
 
     def __post_init__(self) -> None:
         initializers.get(self.initializer)
@@ -50,11 +54,17 @@ class Parameter:
 
     def draw(self, rng: np.random.Generator, dtype: Any) -> Array:
         """Return a new array."""
-        blocks = [
-            initializers.fill(self.initializer, self.block, rng, dtype)
-            for _ in range(self.n_blocks)
-        ]
-        return np.hstack(blocks)
+        starts = self.starts or (None,) * self.n_blocks
+        return np.hstack([self._draw_block(start, rng, dtype) for start in starts])
+
+    def _draw_block(
+        self, start: float | tuple[float, float] | None, rng: np.random.Generator, dtype: Any
+    ) -> Array:
+        if start is None:
+            return initializers.fill(self.initializer, self.block, rng, dtype)
+        if isinstance(start, tuple):
+            return rng.uniform(*start, self.block).astype(dtype)
+        return np.full(self.block, start, dtype)
 
 
 class Layer(ABC):
@@ -106,6 +116,11 @@ class Layer(ABC):
             if isinstance(value, Activation):
                 options[key] = value.config()
         return {"layer": type(self).__name__, **options}
+
+    @classmethod
+    def recorded(cls, options: dict[str, Any]) -> "Layer":
+        """Return a layer from the options of `config`, which may come from a file of others."""
+        return cls(**options)
 
     def n_params(self) -> int:
         """Return the number of trained values."""

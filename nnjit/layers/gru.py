@@ -2,7 +2,7 @@
 
 from typing import final
 
-from . import cells
+from ..cells import library
 from .recurrent import Recurrent
 
 
@@ -36,8 +36,8 @@ class GRU(Recurrent):
         bias_initializer: str = "zeros",
     ) -> None:
         self.reset_after = reset_after
-        self.cell = cells.GRU_RESET_AFTER if reset_after else cells.GRU
         super().__init__(
+            library.gru_reset_after if reset_after else library.gru,
             hidden_size,
             return_sequences,
             kernel_initializer,

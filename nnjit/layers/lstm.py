@@ -2,7 +2,7 @@
 
 from typing import final
 
-from . import cells
+from ..cells import library
 from .recurrent import Recurrent
 
 
@@ -23,4 +23,19 @@ class LSTM(Recurrent):
         For U, V and b; see `nnjit.initializers`.
     """
 
-    cell = cells.LSTM
+    def __init__(
+        self,
+        hidden_size: int,
+        return_sequences: bool = False,
+        kernel_initializer: str = "xavier",
+        recurrent_initializer: str = "orthogonal",
+        bias_initializer: str = "zeros",
+    ) -> None:
+        super().__init__(
+            library.lstm,
+            hidden_size,
+            return_sequences,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+        )

@@ -6,7 +6,12 @@ from typing import Any, final
 
 import numpy as np
 
-from ..errors import ConfigError, ShapeError
+from ..cells import text
+from ..cells.compiled import Functions, kernels
+from ..cells.definition import Cell
+from ..cells.named import is_file, named
+from ..cells.source import Source
+from ..errors import CellError, ConfigError, ShapeError, short
 from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
@@ -14,7 +19,6 @@ from ..memory import empty
 from ..threads import check_wanted, for_each, free_threads, together
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
-from .cells import Cell
 from .plan import Plan, Size, plan, spans
 from .spec import Codes, Signal, Spec, Vector
 
@@ -33,20 +37,40 @@ class Walk:
 
 
 class Recurrent(Layer):
-    """Base of RNN, GRU and LSTM: parameters U (D, G H), V (H, G H), b (G H).
+    """A layer of any cell, and the base of RNN, GRU and LSTM.
+
+    Its parameters are U (D, G H) and b (G H) for the G gates of the cell, V (H, M H) for its M
+    recurrent matrices, and its vectors (H,).
 
     Tiles walk through time together, in groups, or the units of a layer are shared out to a team of
     threads. Time is cut into pieces; while training, the gates of all steps are kept, or only the
     states at the start of each piece (see `Bptt`, which ``bptt`` holds). Groups, teams and pieces
     have nothing to say on the bits: sums over time go in fixed spans from the end, sums over tiles
     in order.
+
+    Parameters
+    ----------
+    cell
+        A name of `nnjit.cells.library`, a function of equations (see `nnjit.cells.cell`),
+        ``FILE.py:NAME`` for one of a file, which is run, or what `nnjit.cells.text.plain` returns.
+    hidden_size
+        H, the number of units.
+    return_sequences
+        All states, (N, T, H), instead of the last, (N, H).
+    kernel_initializer, recurrent_initializer, bias_initializer
+        For U, V, and b with the vectors; see `nnjit.initializers`.
+
+    Raises
+    ------
+    CellError
+        Where there is no such cell, or its equations cannot be compiled.
     """
 
-    cell: Cell
     bptt: Bptt = Bptt()
 
     def __init__(
         self,
+        cell: Any,
         hidden_size: int,
         return_sequences: bool = False,
         kernel_initializer: str = "xavier",
@@ -56,11 +80,32 @@ class Recurrent(Layer):
         if hidden_size < 1:
             raise ConfigError(f"hidden_size={hidden_size} must be 1 or more")
         self.hidden_size = hidden_size
-        self.cell = self.cell.of_size(hidden_size)
+        self.cell: Cell = named(cell)
+        self._kernels = kernels(self.cell)
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
         self.bias_initializer = bias_initializer
+
+    @property
+    def _source(self) -> Source:
+        return self._kernels.source
+
+    @property
+    def _cell_kernels(self) -> Functions:
+        return self._kernels.functions(self.hidden_size)
+
+    @classmethod
+    def recorded(cls, options: dict[str, Any]) -> "Layer":
+        """Return a layer from `config`; a record names no file, which would be run."""
+        if is_file(options.get("cell")):
+            raise CellError(f"cell={short(options['cell'])}: a record holds equations, not a file")
+        return cls(**options)
+
+    def config(self) -> dict[str, Any]:
+        """Return the class and its options; a cell as its equations."""
+        options = super().config()
+        return options | {"cell": text.plain(self.cell)} if "cell" in options else options
 
     def connect(self, spec: Spec) -> Spec:
         """Take sequences and codes; see `Layer.connect`."""
@@ -76,12 +121,14 @@ class Recurrent(Layer):
     def parameters(self, spec: Spec) -> dict[str, Parameter]:
         """Return U, V and b, a block for each gate, and what else the cell has."""
         assert isinstance(spec, Codes | Signal)
-        H, gates, bias = self.hidden_size, self.cell.gates, self.bias_initializer
-        return {
-            "U": Parameter(self.kernel_initializer, (spec.n_features, H), gates),
-            "V": Parameter(self.recurrent_initializer, (H, H), gates),
-            "b": Parameter(bias, (H,), gates),
-            **{name: Parameter(bias, (H,)) for name in self.cell.weights[1:]},
+        cell, H, bias = self.cell, self.hidden_size, self.bias_initializer
+        declared = {"U": Parameter(self.kernel_initializer, (spec.n_features, H), len(cell.gates))}
+        if cell.matrices:
+            declared["V"] = Parameter(self.recurrent_initializer, (H, H), len(cell.matrices))
+        biases = tuple(cell.starts.get(f"b.{gate}") for gate in cell.gates)
+        declared["b"] = Parameter(bias, (H,), len(cell.gates), biases)
+        return declared | {
+            name: Parameter(bias, (H,), starts=(cell.starts.get(name),)) for name in cell.vectors
         }
 
     def forward(
@@ -89,7 +136,7 @@ class Recurrent(Layer):
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
         tiles, T = x.shape[:2]
-        plan = self._plan(tiles, T)
+        plan, output = self._plan(tiles, T), self._source.states[0]
         pieces = plan.pieces
         keep = len(pieces) == 1 or (training and plan.keep)
         kept = self._arrays(tiles, T) if keep else {}
@@ -106,11 +153,11 @@ class Recurrent(Layer):
                 if keep:
                     continue
                 if self.return_sequences:
-                    y[group, begin:end, units] = piece["h"][:, 1:, units]
-                for name in self.cell.states:
+                    y[group, begin:end, units] = piece[output][:, 1:, units]
+                for name in self._source.states:
                     work[name][:, 0, units] = piece[name][:, -1, units]
             if not self.return_sequences:
-                y[group, units] = piece["h"][:, -1, units]
+                y[group, units] = piece[output][:, -1, units]
 
         self._run(run, plan, kept)
         return y, Walk(x, kept, starts, pieces)
@@ -125,7 +172,10 @@ class Recurrent(Layer):
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
         dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
-        sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in self.params.items()}
+        weights = self._weights()
+        given = list(weights.values())
+        summed = {"U": self.params["U"], "b": self.params["b"], **weights}
+        sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
         shape = (tiles, 1, self.hidden_size, LANES)
         carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
         plan = self._plan(tiles, T)
@@ -150,7 +200,7 @@ class Recurrent(Layer):
                     dh = dy[group, max(begin + a - first, 0) : max(begin + b - first, 0)]
                     cut = self._cut(piece, a, b)
                     arrays = self._cell_arrays(cut)
-                    self.cell.backward(cut["a"], *self._weights(), *arrays, dh, *carry, share)
+                    self._cell_kernels.backward(cut["a"], *given, *arrays, dh, *carry, share)
                 here = slice(begin, end)
                 self._add_gradients(piece, x[group, here], mine, dx[group, here], plan, share)
 
@@ -162,7 +212,9 @@ class Recurrent(Layer):
         grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
         if self.codes:
             grads["b"] = grads["U"].sum(axis=0)
-        return grads
+        steady = self._kernels.steady
+        vectors = {name: grads.pop(name) for name in steady.cell.vectors}
+        return grads | steady.gradients(self._vectors(), vectors)
 
     def _run(self, run: Callable[[slice, Arrays, Share], None], plan: Plan, kept: Arrays) -> None:
         """Call ``run`` for every group, or for every member of a team."""
@@ -187,13 +239,14 @@ class Recurrent(Layer):
     def _run_forward(self, x: Array, piece: Arrays, plan: Plan, share: Share) -> None:
         project = inputs.project_codes if self.codes else inputs.project_signal
         U, bias = self.params["U"], self.params["b"]
+        given = list(self._weights().values())
         for begin, end in spans(x.shape[1], plan.steps):
             check_wanted()
             cut = self._cut(piece, begin, end)
-            for rows in own_rows(share, self.hidden_size, self.cell.gates):
+            for rows in own_rows(share, self.hidden_size, len(self.cell.gates)):
                 project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
             join(share)
-            self.cell.forward(cut["a"], *self._weights(), *self._cell_arrays(cut), share)
+            self._cell_kernels.forward(cut["a"], *given, *self._cell_arrays(cut), share)
 
     def _add_gradients(
         self, piece: Arrays, x: Array, grads: Arrays, dx: Array, plan: Plan, share: Share
@@ -207,14 +260,14 @@ class Recurrent(Layer):
                 if last - first < len(x):
                     some = {k: v[tiles] for k, v in cut.items()}
                     sums = {k: v[tiles] for k, v in grads.items()}
-                weights = [sums[k] for k in self.cell.weights]
-                self.cell.gradients(some["a"], *self._cell_arrays(some), *weights, share)
+                weights = [sums[k] for k in self._source.weights]
+                self._cell_kernels.gradients(some["a"], *self._cell_arrays(some), *weights, share)
                 here = (tiles, slice(begin, end))
                 self._collect(some["a"], x[here], sums, dx[here], share)
 
     def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: Share) -> None:
         """Do what `_add_gradients` does for U, b and dx."""
-        for rows in own_rows(share, self.hidden_size, self.cell.gates):
+        for rows in own_rows(share, self.hidden_size, len(self.cell.gates)):
             dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
             if self.codes:
                 inputs.project_codes_backward(da[:, :, rows], x, dU)
@@ -224,46 +277,52 @@ class Recurrent(Layer):
             steps = part(da.shape[1], share)
             inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
 
-    def _weights(self) -> list[Array]:
-        return [self.params[name] for name in self.cell.weights]
+    def _vectors(self) -> Arrays:
+        return {name: self.params[name] for name in self.cell.vectors}
+
+    def _weights(self) -> Arrays:
+        """Return what the kernels of the cell take as weights, by name and in their order."""
+        found = self._kernels.steady.values(self._vectors())
+        if self.cell.matrices:
+            found["V"] = self.params["V"]
+        return {name: found[name] for name in self._source.weights}
 
     def _cell_arrays(self, piece: Arrays) -> list[Array]:
-        return [piece[name] for name in (*self.cell.states, *self.cell.scratch)]
+        return [piece[name] for name in (*self._source.states, *self._source.scratch)]
 
     def _arrays(self, tiles: int, T: int) -> Arrays:
         """Allocate what the kernels work on."""
-        H, dtype = self.hidden_size, self.params["V"].dtype
-        arrays = {"a": empty((tiles, T, self.cell.gates * H, LANES), dtype)}
-        for name in self.cell.states:
+        H, dtype = self.hidden_size, self.params["U"].dtype
+        arrays = {"a": empty((tiles, T, len(self.cell.gates) * H, LANES), dtype)}
+        for name in self._source.states:
             arrays[name] = empty((tiles, T + 1, H, LANES), dtype)
-        for name in self.cell.scratch:
-            arrays[name] = empty((tiles, T, H, LANES), dtype)
-        for name in self.cell.states:
             arrays[name][:, 0] = 0
+        for name in self._source.scratch:
+            arrays[name] = empty((tiles, T, H, LANES), dtype)
         return arrays
 
     def _states(self, *shape: int) -> Arrays:
         """Allocate states for each element of ``shape``."""
-        H, dtype = self.hidden_size, self.params["V"].dtype
-        return {name: empty((*shape, H, LANES), dtype) for name in self.cell.states}
+        H, dtype = self.hidden_size, self.params["U"].dtype
+        return {name: empty((*shape, H, LANES), dtype) for name in self._source.states}
 
     def _cut(self, work: Arrays, begin: int, end: int) -> Arrays:
         """Return steps begin to end of the arrays of a group; states have one step more."""
         if begin == 0 and end == work["a"].shape[1]:
             return work
-        states = self.cell.states
+        states = self._source.states
         return {k: v[:, begin : end + 1 if k in states else end] for k, v in work.items()}
 
     def _outputs(self, tiles: int, T: int, kept: Arrays) -> Array:
         if self.return_sequences and kept:
-            return kept["h"][:, 1:]
+            return kept[self._source.states[0]][:, 1:]
         shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
-        return empty((tiles, *shape, LANES), self.params["V"].dtype)
+        return empty((tiles, *shape, LANES), self.params["U"].dtype)
 
     def _plan(self, tiles: int, T: int) -> Plan:
-        cell, bptt, H = self.cell, self.bptt, self.hidden_size
-        arrays = cell.gates + len(cell.states) + len(cell.scratch)
+        bptt, H, gates = self.bptt, self.hidden_size, len(self.cell.gates)
+        arrays = gates + len(self._source.states) + len(self._source.scratch)
         n_features = 0 if self.codes else len(self.params["U"])
-        step_bytes = arrays * H * LANES * self.params["V"].dtype.itemsize
-        size = Size(H, cell.gates, n_features, step_bytes)
+        step_bytes = arrays * H * LANES * self.params["U"].dtype.itemsize
+        size = Size(H, gates, n_features, step_bytes)
         return plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())

@@ -1,0 +1,57 @@
+"""Recurrent cells from their equations: one definition, and the rest is derived.
+
+>>> from nnjit.cells import cell, sigmoid, tanh
+>>> @cell
+... def gru(x, h, W):
+...     z = sigmoid(x.z + h @ W.z)
+...     r = sigmoid(x.r + h @ W.r)
+...     g = tanh(x.g + (r * h) @ W.g)
+...     return z * h + (1 - z) * g
+
+`nnjit.layers.Recurrent` runs it. `definition` traces the function to a `graph`, `adjoint` derives
+its gradients, `layout`, `forward`, `backward` and `one_unit` write its kernels, `compiled` makes
+them functions; `evaluate` is the same graph in NumPy, `text` its equations in files.
+"""
+
+from .definition import Cell, cell
+from .functions import (
+    absolute,
+    cos,
+    elu,
+    exp,
+    hard_sigmoid,
+    hard_tanh,
+    leaky_relu,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    softsign,
+    sqrt,
+    tanh,
+)
+
+__all__ = [
+    "Cell",
+    "absolute",
+    "cell",
+    "cos",
+    "elu",
+    "exp",
+    "hard_sigmoid",
+    "hard_tanh",
+    "leaky_relu",
+    "log",
+    "maximum",
+    "minimum",
+    "relu",
+    "sigmoid",
+    "sin",
+    "softplus",
+    "softsign",
+    "sqrt",
+    "tanh",
+]

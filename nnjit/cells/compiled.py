@@ -1,0 +1,128 @@
+"""From source to functions that Numba compiles and caches.
+
+Numba's cache needs a file with the source. It lies in the folder of compiled kernels, under a name
+made of a hash of its content; what is run is the text itself, never what the file holds.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, final
+
+from ..kernels._jit import cache_folder
+from .definition import Cell
+from .rewrite import Steady
+from .source import Source, source
+
+Kernel = Callable[..., None]
+
+
+@final
+class Kernels:
+    """The kernels of a cell; they are compiled when they are first called.
+
+    The kernels take their arrays in this order:
+
+    - forward: ``a``, the weights, the states, the scratch arrays;
+    - backward: the same, then ``dh`` and a carry for each state;
+    - gradients: ``a``, the states, the scratch arrays, then the gradient of each weight;
+
+    and a `Share` behind them. ``steady`` makes the weights from the parameters.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.steady = Steady(cell)
+
+    def __deepcopy__(self, memo: Any) -> "Kernels":
+        """Return the same: nothing of the kernels changes."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as equations."""
+        return kernels, (self.cell,)
+
+    @cached_property
+    def source(self) -> Source:
+        """The source of the kernels."""
+        return source(self.steady.cell)
+
+    @cached_property
+    def _module(self) -> types.ModuleType:
+        return module_of(self.cell.name, self.source.text)
+
+    def functions(self, hidden_size: int) -> "Functions":
+        """Return the kernels for so many units: one has kernels of its own."""
+        return self._of_one if hidden_size == 1 else self._of_many
+
+    @cached_property
+    def _of_many(self) -> "Functions":
+        module = self._module
+        return Functions(module.forward, module.backward, module.gradients)
+
+    @cached_property
+    def _of_one(self) -> "Functions":
+        module = self._module
+        return Functions(module.forward_one, module.backward_one, module.gradients_one)
+
+
+@final
+@dataclass(frozen=True)
+class Functions:
+    """The three kernels of a cell; see `Kernels`."""
+
+    forward: Kernel
+    backward: Kernel
+    gradients: Kernel
+
+
+@lru_cache(maxsize=256)
+def kernels(cell: Cell) -> Kernels:
+    """Return the kernels of a cell, the same whenever it is asked for."""
+    return Kernels(cell)
+
+
+def module_of(name: str, text: str) -> types.ModuleType:
+    """Return the module of a source."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _module_of(f"{name}_{digest}", text)
+
+
+@lru_cache(maxsize=256)
+def _module_of(name: str, text: str) -> types.ModuleType:
+    file = _written(f"{name}.py", text)
+    module = types.ModuleType(f"nnjit_{name}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # where Numba's cache looks for it
+    exec(compile(text, file, "exec"), module.__dict__)
+    return module
+
+
+def _written(name: str, text: str) -> str:
+    """Return the file that holds a source, or a name where no file can be written.
+
+    All files of one content are alike to Numba, times included, whoever writes them and when.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return f"<{name}>"
+    path = folder / "cells" / name
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return str(path)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.utime(temporary, (0, 0))
+        os.replace(temporary, path)
+    except OSError:
+        return f"<{name}>"
+    return str(path)

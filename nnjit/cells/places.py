@@ -1,0 +1,53 @@
+"""Places in the arrays of a kernel for any number of units, and the loop over them."""
+
+from typing import final
+
+from .writer import indented
+
+
+def rows_of(k: int, offset: str) -> str:
+    """Return the index of unit ``offset`` among the rows of gate k."""
+    return offset if k == 0 else f"H + {offset}" if k == 1 else f"{k} * H + {offset}"
+
+
+def columns(array: str, axes: str, low: int, high: int) -> str:
+    """Return the part of an array that belongs to gates low to high."""
+    begin = {0: "", 1: "H "}.get(low, f"{low} * H ")
+    end = "H" if high == 1 else f"{high} * H"
+    return f"{array}[{axes}{begin}: {end}]"
+
+
+@final
+class Place:
+    """A row of an array for each unit."""
+
+    def __init__(self, array: str, time: str, k: int = 0) -> None:
+        self.array, self.time, self.k = array, time, k
+
+    @property
+    def load(self) -> str:
+        """The expression that reads it."""
+        return f"load({self.array}, n, {self.time}, {rows_of(self.k, 'j')})"
+
+    @property
+    def store(self) -> str:
+        """The template of the statement that writes it."""
+        return f"store({self.array}, n, {self.time}, {rows_of(self.k, 'j')}, {{}})"
+
+
+def loop(body: list[str], level: int) -> list[str]:
+    """Return the loop over tiles and units around some lines, if there are any."""
+    if not body:
+        return []
+    head = ["for n in range(a.shape[0]):", "    for j in range(begin, end):"]
+    return indented(head + indented(body, 2), level)
+
+
+def carry_of(states: tuple[str, ...], state: str) -> str:
+    """Return the name of the array that carries the gradient of a state."""
+    return "carry" if state == states[0] else f"carry_{state}"
+
+
+def seed_name(states: tuple[str, ...], state: str) -> str:
+    """Return the variable of the gradient that a state receives from later steps."""
+    return "d" if state == states[0] else f"d_{state}"

@@ -1,0 +1,188 @@
+"""The source of a cell's kernels: a module that `compiled` turns into functions."""
+
+import re
+from dataclasses import dataclass
+from typing import final
+
+from .backward import Backward, Turned
+from .definition import Cell
+from .forward import Forward
+from .layout import Layout
+from .one_unit import OneUnit, old_name
+from .places import carry_of, columns, seed_name
+from .text import equations
+from .writer import Names, indented
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """The source of the kernels of a cell, and the arrays that they take beside ``a``.
+
+    Attributes
+    ----------
+    text
+        Functions forward, backward and gradients, and the same with ``_one``.
+    weights, states, scratch
+        Names of arrays, in the order in which the kernels take them.
+    """
+
+    text: str
+    weights: tuple[str, ...]
+    states: tuple[str, ...]
+    scratch: tuple[str, ...]
+
+
+def source(cell: Cell) -> Source:
+    """Return the source of the kernels of a cell whose steady values are vectors."""
+    layout = Layout(cell)
+    forward = Forward(layout)
+    backward = Backward(layout, forward)
+    one = OneUnit(layout)
+    weights = ("V",) * bool(cell.matrices) + cell.vectors
+    scratch = tuple(layout.scratch)
+    arrays = ["a", *weights, *cell.states, *scratch]
+    carries = [carry_of(cell.states, state) for state in cell.states]
+    back = [*arrays, "dh", *carries]
+    seeds = [seed_name(cell.states, state) for state in cell.states]
+    names = Names([*arrays, *carries, *seeds])
+    kernels = [
+        _kernel("forward", [*arrays, "share"], forward.lines(names, backward.kept)),
+        _kernel("backward", [*back, "share"], backward.lines(names)),
+        _kernel(*_gradients(layout, weights, one=False)),
+    ]
+    old = [old_name(state) for state in cell.states]
+    given = ", ".join(arrays)
+    kernels += [
+        _step("one_step", [*arrays, "n", "t", *old], one.forward_step(names)),
+        _kernel("forward_one", [*arrays, "share"], one.forward("one_step", given)),
+        _step("one_step_back", [*arrays, "n", "t", *seeds], one.backward_step(names)),
+        _kernel("backward_one", [*back, "share"], one.backward("one_step_back", given)),
+        _kernel(*_gradients(layout, weights, one=True)),
+    ]
+    text = "\n".join([_head(cell, "\n".join(kernels)), *kernels])
+    return Source(text, weights, cell.states, scratch)
+
+
+_HOMES = {
+    "_jit": ("inlined", "jit"),
+    "_lanes": ("load", "store", "zeros"),
+    "product": (
+        "add_outer_of_gates",
+        "add_product",
+        "add_sum",
+        "packed",
+        "packed_turned",
+        "set_product",
+    ),
+    "one_unit": ("add_gate",),
+    "team": ("meet",),
+}
+
+
+def _head(cell: Cell, text: str) -> str:
+    """Return what stands above the kernels: the equations, and imports of what they call."""
+    from .functions import FUNCTIONS
+
+    homes = {"_lanes": _HOMES["_lanes"], **_HOMES, "functions": tuple(FUNCTIONS)}
+    lines = ['"""Kernels derived from the equations of a cell.', ""]
+    lines += indented(equations(cell).splitlines(), 1)
+    lines += ['"""', ""]
+    for home in sorted(homes):
+        used = [name for name in homes[home] if re.search(rf"\b{name}\b", text)]
+        if used:
+            lines.append(f"from nnjit.kernels.{home} import {', '.join(sorted(used))}")
+    return "\n".join([*lines, "", ""])
+
+
+def _kernel(name: str, arguments: list[str], body: list[str]) -> str:
+    return _function("jit", name, arguments, body)
+
+
+def _step(name: str, arguments: list[str], body: list[str]) -> str:
+    return _function("inlined", name, arguments, body)
+
+
+def _function(decorator: str, name: str, arguments: list[str], body: list[str]) -> str:
+    lines = [f"@{decorator}", f"def {name}({', '.join(arguments)}):", *indented(body, 1)]
+    return "\n".join([*lines, "", ""])
+
+
+def _gradients(
+    layout: Layout, weights: tuple[str, ...], one: bool
+) -> tuple[str, list[str], list[str]]:
+    """Return name, arguments and body of the kernel of the gradients of the weights."""
+    cell = layout.cell
+    lines = []
+    if not one and (layout.products or cell.vectors):
+        lines.append(f"H, begin, end = {cell.states[0]}.shape[2], share.begin, share.end")
+    for part in _outer_products(layout):
+        lines += (_one_products if one else _wide_products)(part.taken, part.results)
+    for name, gradient in layout.adjoint.vectors.items():
+        array, k = layout.gradient_row(gradient) or (layout.totals[name], None)
+        if one:
+            lines.append(f"add_sum(d{name}, {array}, {k or 0})")
+        else:
+            first = "begin" if not k else "H + begin" if k == 1 else f"{k} * H + begin"
+            lines.append(f"add_sum(d{name}[:, begin:end], {array}, {first})")
+    arrays = ["a", *cell.states, *layout.scratch, *(f"d{w}" for w in weights), "share"]
+    if lines and "begin" not in "".join(lines[1:]):
+        lines = [line.replace("H, begin, end = ", "H = ") for line in lines]
+        lines[0] = lines[0].replace(", share.begin, share.end", "")
+        if "H" not in "".join(lines[1:]):
+            lines = lines[1:] if "shape" in lines[0] else lines
+    return "gradients_one" if one else "gradients", arrays, lines or ["pass"]
+
+
+@final
+@dataclass(frozen=True)
+class _Outer:
+    """The gradients of matrices side by side: of what they took, and of their results."""
+
+    taken: str
+    results: Turned
+
+
+def _outer_products(layout: Layout) -> list[_Outer]:
+    cell, found = layout.cell, list[_Outer]()
+    ordered = sorted(layout.adjoint.products, key=lambda pair: cell.matrices.index(pair[0].value))
+    for product, gradient in ordered:
+        operand, column = product.args[0], cell.matrices.index(product.value)
+        place = layout.gradient_row(gradient)
+        assert place is not None
+        if operand.op == "state":
+            taken = str(operand.value)
+        elif operand in cell.outputs:
+            taken = f"{cell.states[cell.outputs.index(operand)]}[:, 1:]"
+        else:
+            taken = layout.operands[operand.index]
+        last = found[-1] if found else None
+        if last and taken == last.taken and last.results.is_before(*place, column):
+            part = last.results
+            found[-1] = _Outer(taken, Turned(part.array, part.row, part.column, part.count + 1))
+        else:
+            found.append(_Outer(taken, Turned(*place, column, 1)))
+    return found
+
+
+def _wide_products(taken: str, part: Turned) -> list[str]:
+    if part.row == part.column:
+        low, high = part.row, part.row + part.count
+        return [f"add_outer_of_gates(dV, {taken}, {part.array}, {low}, {high}, share)"]
+    weights = columns("dV", ":, :, ", part.column, part.column + part.count)
+    rows = part.array
+    if part.row is not None:
+        rows = columns(part.array, ":, :, ", part.row, part.row + part.count)
+    return [f"add_outer_of_gates({weights}, {taken}, {rows}, 0, {part.count}, share)"]
+
+
+def _one_products(taken: str, part: Turned) -> list[str]:
+    row = part.row or 0
+    if part.count > 1 and row == part.column:
+        high = row + part.count
+        gates = f"range({high})" if row == 0 else f"range({row}, {high})"
+        return [f"for gate in {gates}:", f"    add_gate(dV, gate, {part.array}, gate, {taken})"]
+    return [
+        f"add_gate(dV, {part.column + i}, {part.array}, {row + i}, {taken})"
+        for i in range(part.count)
+    ]

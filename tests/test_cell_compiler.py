@@ -1,0 +1,129 @@
+"""The compiler of cells, on equations that Hypothesis draws."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from random_cells import cells
+
+from nnjit.cells import cell, check, evaluate, sigmoid, tanh
+from nnjit.cells.compiled import kernels
+from nnjit.cells.text import equations, from_plain, parse, plain
+from nnjit.layers import Recurrent, Signal
+
+STEP = 1e-6
+drawn = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+def params_of(made, H, D, rng):
+    """Return parameters of a cell."""
+    shapes = {"U": (D, len(made.gates) * H), "b": (len(made.gates) * H,)}
+    if made.matrices:
+        shapes["V"] = (H, len(made.matrices) * H)
+    shapes |= dict.fromkeys(made.vectors, (H,))
+    return {name: rng.normal(0, 0.5, shape) for name, shape in shapes.items()}
+
+
+@drawn
+@given(cells())
+def test_equations_as_text_are_the_same_cell(made):
+    text = equations(made)
+    again = parse(text, made.starts)
+    assert equations(again) == text
+    assert (again.gates, again.matrices, again.vectors) == (made.gates, made.matrices, made.vectors)
+    assert plain(from_plain(plain(made))) == plain(made)
+    rng = np.random.default_rng(0)
+    params, x = params_of(made, 3, 2, rng), rng.normal(size=(2, 4, 2))
+    before, after = (evaluate.forward(c, x, params)[0] for c in (made, again))
+    for state in made.states:
+        np.testing.assert_allclose(before[state], after[state], rtol=1e-12, atol=1e-12)
+
+
+@drawn
+@given(cells())
+def test_gradients_of_the_graph_equal_central_differences(made):
+    rng = np.random.default_rng(1)
+    params, x = params_of(made, 2, 2, rng), rng.normal(size=(2, 3, 2))
+    first = {state: rng.normal(0, 0.5, (2, 2)) for state in made.states}
+    states, steps = evaluate.forward(made, x, params, first)
+    output = made.states[0]
+    dy = rng.normal(size=states[output][:, 1:].shape)
+    grads = evaluate.backward(made, x, steps, dy, params)
+
+    def loss():
+        return (evaluate.forward(made, x, params, first)[0][output][:, 1:] * dy).sum()
+
+    for name, array in {**params, "x": x, **first}.items():
+        for flat in rng.choice(array.size, min(3, array.size), replace=False):
+            index = np.unravel_index(flat, array.shape)
+            before, found = array[index], []
+            for step in (STEP, -STEP):
+                array[index] = before + step
+                found.append(loss())
+            array[index] = before
+            expected = (found[0] - found[1]) / (2 * STEP)
+            assert grads[name][index] == pytest.approx(expected, rel=1e-5, abs=1e-7), name
+
+
+def compare(made, sizes):
+    """Compare the kernels of a cell with its equations in NumPy."""
+    for H in sizes:
+        layer = Recurrent(made, H, return_sequences=True)
+        rng = np.random.default_rng(2)
+        layer.build(Signal(5, 3), rng, np.dtype("float64"))
+        for name, value in params_of(made, H, 3, rng).items():
+            layer.params[name][:] = value
+        x, dy = rng.normal(size=(3, 5, 3)), rng.normal(size=(3, 5, H))
+        found, expected = check.run(layer, x, dy), check.expected(layer, x, dy)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="compiling takes long for each")
+@settings(drawn, max_examples=150)
+@given(cells())
+def test_kernels_equal_the_equations(made):
+    compare(made, (1, 3))
+
+
+def test_kernels_of_drawn_cells_interpreted(tmp_path):
+    """Run the test above with the kernels as plain Python, in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x"]
+    done = subprocess.run(
+        [*command, "-k", "kernels_equal_the_equations", Path(__file__).name],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "1 passed" in done.stdout
+
+
+@cell(vectors={"p": 0.5, "q": (-0.5, 0.5)}, biases={"f": 1.0})
+def invented(x, h, c, W, w):
+    """Three gates, two states, vectors of weights, a product of what changes within the step."""
+    f = sigmoid(x.f + h @ W.f + w.p * c)
+    g = tanh(x.g + (f * h) @ W.g) * sigmoid(w.q)
+    u = sigmoid(x.u - h @ W.u)
+    c = f * c + (1 - f) * g
+    return u * tanh(c) + 0.1 * (c @ W.o), c - 0.1 * h
+
+
+@pytest.mark.slow
+def test_an_invented_cell_compiled():
+    assert check.check_cell(invented, quiet=True)
+
+
+def test_an_invented_cell_equals_its_equations_in_the_kernels():
+    if numba.config.DISABLE_JIT:
+        compare(invented, (1, 3))
+    source = kernels(invented).source
+    assert source.states == ("h", "c")
+    compile(source.text, "kernels", "exec")
