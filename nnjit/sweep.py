@@ -34,6 +34,10 @@ from .tracking.secrets import hide
 
 _PLAN = "sweep.json"
 # What may be given beside resume=: where the sweep is, how it runs, whom it trusts.
+_AS_IT_BEGAN = (
+    "a sweep goes on as it began, only hydra/launcher, trusted, and tracking.root or uri, which tell "
+    "where it is, can be given"
+)
 _NEW = ("tracking.", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.storage=", "trusted=")
 _NOT_BEGUN = "it did not begin"
 # Hydra calls a callback, which knows only what Hydra does: main() resumes before, and closes after.
@@ -269,15 +273,15 @@ def resumed(arguments: list[str]) -> list[str]:
     if not given or not any(flag in arguments for flag in flags):
         return arguments
     more = [a for a in arguments if a not in (*flags, *given)]
+    for argument in more:
+        if not argument.startswith(_NEW) and not trust.to_give_again([argument]):
+            raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
     run = given[-1].partition("=")[2]
     folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
     plan, _resumed = Plan.read(folder), folder
     for argument in more:
         if not argument.startswith(_NEW) and argument not in plan.arguments:
-            raise ConfigError(
-                f"{argument}: a sweep goes on as it began, only hydra/launcher, trusted, and "
-                "tracking.root or uri, which tell where it is, can be given"
-            )
+            raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
     if os.path.isdir(plan.cwd) and not os.path.samefile(plan.cwd, "."):
         raise ConfigError(
             f"the sweep began in {plan.cwd}, and its paths may be relative: go there to resume it"
