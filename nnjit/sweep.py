@@ -35,8 +35,8 @@ from .tracking.secrets import hide
 _PLAN = "sweep.json"
 # What may be given beside resume=: where the sweep is, how it runs, whom it trusts.
 _AS_IT_BEGAN = (
-    "a sweep goes on as it began, only hydra/launcher, trusted, and tracking.root or uri, which tell "
-    "where it is, can be given"
+    "a sweep goes on as it began, only hydra/launcher, trusted, and tracking.root or uri, which "
+    "tell where it is, can be given"
 )
 _NEW = ("tracking.", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.storage=", "trusted=")
 _NOT_BEGUN = "it did not begin"

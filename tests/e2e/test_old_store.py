@@ -7,7 +7,7 @@ import pytest
 from commands import PREDICT, RUN, python, runs
 
 STORE = Path(__file__).parents[1] / "data" / "store_0.1.tar.xz"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the store in")]
 
 
 @pytest.fixture(scope="module")
