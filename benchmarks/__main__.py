@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnjit.threads import set_threads
+from nnjit.runtime.threads import set_threads
 
 from . import tables
 from .bounds import bounds

@@ -22,7 +22,7 @@ import numpy as np
 from nnjit.cells import library
 from nnjit.kernels._jit import jit
 from nnjit.kernels._lanes import LANES, load, store, tanh
-from nnjit.threads import for_each, get_threads
+from nnjit.runtime.threads import for_each, get_threads
 
 from .clock import seconds
 from .task import Step

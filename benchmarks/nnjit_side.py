@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 import nnjit
-from nnjit import layers, losses
+from nnjit import layers
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import Codes, Signal
+from nnjit.training import losses
 
 from .task import (
     BATCH,

@@ -8,11 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .callbacks import Callback as Callback
     from .cells.check import check_cell as check_cell
-    from .checkpoint import Checkpoint as Checkpoint
     from .classifier import Classifier as Classifier
-    from .gradcheck import check_gradients as check_gradients
     from .layers import GRU as GRU
     from .layers import LSTM as LSTM
     from .layers import RNN as RNN
@@ -23,9 +20,12 @@ if TYPE_CHECKING:
     from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
-    from .optimizers import SGD as SGD
-    from .optimizers import Adam as Adam
-    from .trainer import Trainer as Trainer
+    from .training.callbacks import Callback as Callback
+    from .training.checkpoint import Checkpoint as Checkpoint
+    from .training.gradcheck import check_gradients as check_gradients
+    from .training.optimizers import SGD as SGD
+    from .training.optimizers import Adam as Adam
+    from .training.trainer import Trainer as Trainer
 
 try:
     __version__ = version("nnjit")
@@ -36,20 +36,28 @@ _HOMES = {
     "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
     "cells.check": ("check_cell",),
     "model": ("Sequential",),
-    "optimizers": ("SGD", "Adam"),
-    "trainer": ("Trainer",),
+    "training.optimizers": ("SGD", "Adam"),
+    "training.trainer": ("Trainer",),
     "callbacks": ("Callback",),
-    "checkpoint": ("Checkpoint",),
+    "training.checkpoint": ("Checkpoint",),
     "classifier": ("Classifier",),
-    "gradcheck": ("check_gradients",),
+    "training.gradcheck": ("check_gradients",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted([*_HOME_OF, "datasets"])
+# Modules by the names that configurations and programs know them by.
+_MODULES = {
+    "datasets": ".datasets",
+    "losses": ".training.losses",
+    "metrics": ".training.metrics",
+    "optimizers": ".training.optimizers",
+    "schedules": ".training.schedules",
+}
+__all__ = sorted([*_HOME_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return import_module(".datasets", __name__)
+    if name in _MODULES:
+        return import_module(_MODULES[name], __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"nnjit has no '{name}': it has {', '.join(__all__)}")
     return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -8,13 +8,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import persistence
 from .datasets import DataSplits, Encoding
 from .datasets.audio import stream_file
 from .errors import ModelFileError, NnjitError, short
 from .layers import Codes
 from .model import Sequential
 from .options import check_options, expect
+from .storage import files as persistence
 
 
 @final

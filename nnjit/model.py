@@ -7,14 +7,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import memory
 from .activations import Activation
 from .errors import ConfigError, ShapeError, short
 from .kernels._lanes import LANES
 from .kernels.batch import gather
 from .layers import LAYERS, Codes, Dense, Layer, Parameter, Signal
 from .options import check_options, expect
-from .threads import check_wanted
+from .runtime import memory
+from .runtime.threads import check_wanted
 
 Array = NDArray[Any]
 _DTYPES = ("float32", "float64")

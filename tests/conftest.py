@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnjit import threads
+from nnjit.runtime import threads
 
 
 @pytest.fixture

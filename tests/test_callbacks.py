@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from nnjit.callbacks import Callback, EarlyStopping, Progress
-from nnjit.history import Epoch, Evaluation, History
+from nnjit.training.callbacks import Callback, EarlyStopping, Progress
+from nnjit.training.history import Epoch, Evaluation, History
 
 
 @pytest.fixture

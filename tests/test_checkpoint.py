@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import toy
 
-from nnjit.callbacks import Callback
-from nnjit.checkpoint import FORMAT, Checkpoint, TrainingState, alone, is_held
 from nnjit.errors import CheckpointError, ConfigError
-from nnjit.optimizers import SGD, Adam
-from nnjit.persistence import weights_digest
-from nnjit.schedules import Exponential
-from nnjit.trainer import Trainer
+from nnjit.storage.files import weights_digest
+from nnjit.training.callbacks import Callback
+from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, alone, is_held
+from nnjit.training.optimizers import SGD, Adam
+from nnjit.training.schedules import Exponential
+from nnjit.training.trainer import Trainer
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.2),
@@ -318,7 +318,7 @@ def test_how_often_it_writes(takes, expected, tmp_path, monkeypatch):
 
     written = []
     monkeypatch.setattr("time.monotonic", lambda: Clock.now)
-    monkeypatch.setattr("nnjit.persistence.write_atomically", write)
+    monkeypatch.setattr("nnjit.storage.files.write_atomically", write)
 
     def tick(event, progress):
         Clock.now += 1.0 if event == "batch" else 0.0

@@ -13,14 +13,15 @@ from uuid import uuid4
 import pytest
 import toy
 
-from nnjit import compare, comparison, reproduce, ui
-from nnjit.compare import Options, parse, run_row
+from nnjit.commands import compare, reproduce, ui
+from nnjit.commands.compare import Options, parse, run_row
 from nnjit.errors import ConfigError
-from nnjit.history import Epoch, Evaluation, History
-from nnjit.terminal import PlainConsole
+from nnjit.reporting import comparison
+from nnjit.reporting.terminal import PlainConsole
 from nnjit.tracking.query import RecordedRun
 from nnjit.tracking.summary import metrics_digest
 from nnjit.tracking.views import _TAG, MOST_IN_VIEW, compare_page, save_view, view_page
+from nnjit.training.history import Epoch, Evaluation, History
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -1,13 +1,13 @@
 """Files and names of version 0.1 that people hold must keep working."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import get_object
 
 from nnjit import Classifier
-from nnjit.persistence import weights_digest
+from nnjit.storage.files import weights_digest
 
 MODEL = Path(__file__).parent / "data" / "model_0.1.pkl"
 # Every `_target_` that a store or a user's file of 0.1 may name.
@@ -34,14 +34,13 @@ TARGETS = (
     "nnjit.schedules.Steady",
     "nnjit.tracking.MlflowTracker",
     "nnjit.tracking.NoTracker",
-    "nnjit.sweep.SweepCallback",
+    "nnjit.sweeps.sweep.SweepCallback",
 )
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_of_version_0_1_still_exists(target):
-    module, _, name = target.rpartition(".")
-    assert isinstance(getattr(importlib.import_module(module), name), type)
+    assert isinstance(get_object(target), type)
 
 
 def test_a_model_file_of_version_0_1_gives_the_same_answers():

@@ -5,15 +5,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nnjit import composition
-from nnjit.composition import CONF, build, first_line
+from nnjit.config import build as composition
+from nnjit.config.build import CONF, build, first_line
 from nnjit.datasets import Dataset
 from nnjit.errors import ConfigError, DataError
 from nnjit.layers import Codes
 from nnjit.model import Sequential
 from nnjit.options import choose
 from nnjit.tracking import Tracker
-from nnjit.trainer import Trainer
+from nnjit.training.trainer import Trainer
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 CHOICES = [
@@ -226,7 +226,12 @@ def test_conf_is_found():
 
 @pytest.mark.parametrize(
     "target",
-    ["nnjit.composition._check", "nnjit.threads.for_each", "nnjit.persistence.read", "nnjit.Codes"],
+    [
+        "nnjit.config.build._check",
+        "nnjit.runtime.threads.for_each",
+        "nnjit.storage.files.read",
+        "nnjit.Codes",
+    ],
 )
 def test_functions_of_nnjit_are_no_parts(target):
     with pytest.raises(ConfigError, match="no part that a configuration can build"):

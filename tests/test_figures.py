@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import toy
 
-from nnjit import figures
-from nnjit.figures import precision_recall_curve
-from nnjit.history import Evaluation
+from nnjit.reporting import figures
+from nnjit.reporting.figures import precision_recall_curve
+from nnjit.training.history import Evaluation
 
 
 def fitted(n_classes=2, sizes=(50, 20, 20), units=None, **options):

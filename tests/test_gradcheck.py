@@ -3,9 +3,9 @@ import pytest
 from registry import both_inputs, every_cell, inputs
 
 from nnjit.errors import ConfigError, ShapeError
-from nnjit.gradcheck import check_gradients
 from nnjit.layers import Dense, Dropout, Flatten
 from nnjit.model import Sequential
+from nnjit.training.gradcheck import check_gradients
 
 
 def built(layers, spec):

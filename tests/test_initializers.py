@@ -5,7 +5,7 @@ from registry import both_dtypes
 from nnjit import initializers
 from nnjit.errors import ConfigError
 from nnjit.initializers import INITIALIZERS, fill
-from nnjit.optimizers import SGD
+from nnjit.training.optimizers import SGD
 
 SHAPE = (300, 200)  # (fan in, fan out)
 

@@ -13,7 +13,6 @@ from registry import (
     to_tiles,
 )
 
-from nnjit import threads
 from nnjit.errors import ConfigError, ShapeError
 from nnjit.layers import (
     GRU,
@@ -29,6 +28,7 @@ from nnjit.layers import (
     Vector,
 )
 from nnjit.layers.dense import _LONG
+from nnjit.runtime import threads
 
 # Dense: D on both sides of _LONG, where the sum is cut; whole, broken and several tiles.
 

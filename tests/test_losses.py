@@ -4,9 +4,10 @@ import pytest
 import torch
 from registry import assert_gradient, both_dtypes
 
-from nnjit import activations, losses
+from nnjit import activations
 from nnjit.errors import ConfigError
-from nnjit.losses import LOSSES
+from nnjit.training import losses
+from nnjit.training.losses import LOSSES
 
 F = torch.nn.functional
 

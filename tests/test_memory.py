@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnjit.memory import empty
+from nnjit.runtime.memory import empty
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from nnjit import metrics
-from nnjit.metrics import confusion_matrix, majority_baseline, scores, wilson_interval
+from nnjit.training import metrics
+from nnjit.training.metrics import confusion_matrix, majority_baseline, scores, wilson_interval
 
 
 def naive_counts(labels, decisions, k):

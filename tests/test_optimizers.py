@@ -6,8 +6,8 @@ from registry import both_dtypes
 
 from nnjit.errors import ConfigError
 from nnjit.layers.gradients import RowGradient
-from nnjit.optimizers import SGD, Adam
-from nnjit.schedules import Exponential, Linear, Steady
+from nnjit.training.optimizers import SGD, Adam
+from nnjit.training.schedules import Exponential, Linear, Steady
 
 # name -> ours and torch's
 PAIRS = {

@@ -1,7 +1,7 @@
 import pytest
 
+from nnjit.config.overrides import ordered
 from nnjit.errors import ConfigError
-from nnjit.overrides import ordered
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import toy
 
-from nnjit import persistence
 from nnjit.classifier import Classifier
 from nnjit.datasets import Encoding
 from nnjit.errors import ModelFileError, ShapeError
 from nnjit.layers import GRU, LSTM, RNN, Codes, Dense, Dropout, Flatten, Signal
 from nnjit.model import Sequential
-from nnjit.persistence import weights_digest
+from nnjit.storage import files as persistence
+from nnjit.storage.files import weights_digest
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 import toy
 
 from nnjit.classifier import Classifier
-from nnjit.cli import store_options
 from nnjit.errors import ConfigError
-from nnjit.places import given_path, have_home
+from nnjit.reporting.messages import store_options
+from nnjit.runtime.places import given_path, have_home
 from nnjit.tracking import (
     MlflowTracker,
     RunInfo,
@@ -130,7 +130,7 @@ def test_a_store_that_can_only_be_read(closed):
 
 
 def test_a_view_in_a_store_that_can_only_be_read(closed):
-    from nnjit import compare
+    from nnjit.commands import compare
 
     with pytest.raises(SystemExit):
         compare.main([f"root={closed}", "view=mine"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nnjit
-from nnjit.composition import CONF
+from nnjit.config.build import CONF
 
 PACKAGE = Path(nnjit.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))

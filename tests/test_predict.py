@@ -7,12 +7,12 @@ import pytest
 import soundfile
 import toy
 
-from nnjit import predict
 from nnjit.classifier import Classifier
+from nnjit.commands import predict
+from nnjit.commands.predict import parse
 from nnjit.datasets import Encoding, audio, encode_file, reader
 from nnjit.errors import ConfigError
 from nnjit.layers import Codes
-from nnjit.predict import parse
 
 
 @pytest.fixture(scope="module")

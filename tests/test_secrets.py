@@ -1,6 +1,6 @@
 import pytest
 
-from nnjit.tracking.secrets import hide, without_passwords
+from nnjit.runtime.secrets import hide, without_passwords
 
 WORD = "hush-hush.7"
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from nnjit import signals
+from nnjit.runtime import signals
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 

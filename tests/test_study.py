@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nnjit import figures, search, study
 from nnjit.errors import ConfigError
-from nnjit.history import History
+from nnjit.reporting import figures
+from nnjit.sweeps.search import study
+from nnjit.sweeps.search import sweeper as search
+from nnjit.training.history import History
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:::(optuna|sqlalchemy|alembic)")

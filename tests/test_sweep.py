@@ -4,9 +4,12 @@ import os
 
 import pytest
 
-from nnjit import figures, jobs, launcher, sweep, terminal, threads, variants
 from nnjit.errors import ConfigError
-from nnjit.records import FAILED, FINISHED, JobRecord, Plan, read_all, summary_key
+from nnjit.reporting import figures, terminal, variants
+from nnjit.runtime import threads
+from nnjit.storage.records import FAILED, FINISHED, JobRecord, Plan, read_all, summary_key
+from nnjit.sweeps import jobs, sweep
+from nnjit.sweeps.launchers import processes as launcher
 
 
 def record(number, model, seed, accuracy, status=FINISHED, **more):

@@ -4,10 +4,10 @@ import math
 import pytest
 import toy
 
-from nnjit import terminal
-from nnjit.callbacks import Progress
-from nnjit.history import Epoch, Evaluation, History
-from nnjit.terminal import PlainConsole
+from nnjit.reporting import terminal
+from nnjit.reporting.terminal import PlainConsole
+from nnjit.training.callbacks import Progress
+from nnjit.training.history import Epoch, Evaluation, History
 
 SHOW_CURSOR, HIDE_CURSOR, CLEAR_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nnjit.text import markdown_block, markdown_text, printable
+from nnjit.runtime.text import markdown_block, markdown_text, printable
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import time
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nnjit import threads
 from nnjit.errors import ConfigError
 from nnjit.kernels import team
 from nnjit.kernels._lanes import LANES
+from nnjit.runtime import threads
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

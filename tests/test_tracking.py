@@ -9,12 +9,13 @@ import pytest
 import toy
 
 import nnjit
-from nnjit import metrics, signals, tracking
+from nnjit import tracking
 from nnjit.classifier import Classifier
-from nnjit.environment import environment
 from nnjit.errors import TrackingError
-from nnjit.recording import Step, Trained, carry_out, keep_model
+from nnjit.runtime import signals
+from nnjit.runtime.environment import environment
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
+from nnjit.tracking.recording import Step, Trained, carry_out, keep_model
 from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
 from nnjit.tracking.store import _store_problem
 from nnjit.tracking.summary import (
@@ -25,6 +26,7 @@ from nnjit.tracking.summary import (
     summarise,
     table_of_classes,
 )
+from nnjit.training import metrics
 
 
 def fitted(n_classes=2, sizes=(50, 20, 20), **options):

@@ -6,14 +6,14 @@ import pytest
 import toy
 
 from nnjit.activations import ACTIVATIONS
-from nnjit.callbacks import Callback, EarlyStopping
 from nnjit.errors import ConfigError, DataError, DivergedError, ShapeError
 from nnjit.layers import GRU, Codes, Dense, Flatten, Signal
-from nnjit.losses import LOSSES
 from nnjit.model import Sequential
-from nnjit.optimizers import Adam
-from nnjit.persistence import weights_digest
-from nnjit.trainer import Trainer
+from nnjit.storage.files import weights_digest
+from nnjit.training.callbacks import Callback, EarlyStopping
+from nnjit.training.losses import LOSSES
+from nnjit.training.optimizers import Adam
+from nnjit.training.trainer import Trainer
 
 
 class Recorder(Callback):

@@ -6,10 +6,10 @@ import torch
 import twins
 from registry import CELLS, LEVELS, as_signal, every_cell, from_tiles
 
-from nnjit import losses
 from nnjit.layers import Codes, Dense, Dropout, Flatten
 from nnjit.model import Sequential
-from nnjit.optimizers import SGD
+from nnjit.training import losses
+from nnjit.training.optimizers import SGD
 
 N, T, TEMPERATURE, LEARNING_RATE, CLIP = 16, 40, 2.5, 0.01, 0.25
 

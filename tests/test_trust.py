@@ -12,12 +12,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from nnjit import reproduce, search, sweep, trust
-from nnjit.composition import build
+from nnjit.commands import reproduce
+from nnjit.commands.resume import _config
+from nnjit.config import trust
+from nnjit.config.build import build
 from nnjit.datasets import Encoding, cache
 from nnjit.errors import CheckpointError, ConfigError, TrackingError
-from nnjit.records import Plan
-from nnjit.resume import _config
+from nnjit.storage.records import Plan
+from nnjit.sweeps import sweep
+from nnjit.sweeps.search import sweeper as search
 from nnjit.tracking import RunInfo
 
 RECORDED = {
@@ -184,14 +187,14 @@ def test_a_damaged_configuration(damaged):
 @pytest.mark.parametrize(
     "name",
     [
-        "nnjit.composition.instantiate",
-        "nnjit.composition.build",
-        "nnjit.trust.os.mkdir",
-        "nnjit.trust.os",
-        "nnjit.persistence.pickle.loads",
-        "nnjit.sweep.SweepCallback",
-        "nnjit.launcher.JoblibLauncher",
-        "nnjit.checkpoint.Checkpoint",
+        "nnjit.config.build.instantiate",
+        "nnjit.config.build.build",
+        "nnjit.config.trust.os.mkdir",
+        "nnjit.config.trust.os",
+        "nnjit.storage.files.pickle.loads",
+        "nnjit.sweeps.sweep.SweepCallback",
+        "nnjit.sweeps.launchers.processes.JoblibLauncher",
+        "nnjit.training.checkpoint.Checkpoint",
         "nnjit.model.np.load",
         "nnjit",
         "nnjit.",

@@ -5,8 +5,8 @@ import numpy as np
 from nnjit.datasets import Clips, DataSplits, Encoding
 from nnjit.layers import Dense, Dropout, Flatten
 from nnjit.model import Sequential
-from nnjit.optimizers import SGD
-from nnjit.trainer import Trainer
+from nnjit.training.optimizers import SGD
+from nnjit.training.trainer import Trainer
 
 STEPS, LEVELS = 24, 4
 ENCODING = Encoding(levels=LEVELS, rate=STEPS, duration=1.0)

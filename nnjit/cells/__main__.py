@@ -2,9 +2,9 @@
 
 import sys
 
-from ..cli import one_line_errors
 from ..errors import ConfigError
-from ..text import say
+from ..reporting.messages import one_line_errors
+from ..runtime.text import say
 from .adjoint import differentiate
 from .compiled import kernels
 from .definition import Cell

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
-from ..places import given_path
+from ..runtime.places import given_path
 from . import copies
 from .audio import Prepared, encode_signal
 from .cache import cached_clips

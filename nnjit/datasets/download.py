@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import DataError
-from ..text import printable, say
+from ..runtime.text import printable, say
 from .web import Watch, request
 
 _BLOCK = 1 << 18

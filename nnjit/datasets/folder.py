@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
-from ..places import given_path
+from ..runtime.places import given_path
 from .base import Dataset, Recording
 from .listing import find_recordings, sub_folders
 from .names import Name, as_typed, root_folder

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..places import given_path
+from ..runtime.places import given_path
 
 Name = str | bool | int | float  # 2024, true and 1e3 are names too
 

@@ -11,8 +11,8 @@ from .. import activations
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.dense import BLOCK, add_rows, dense_backward, dense_forward
-from ..memory import empty
-from ..threads import MOST_IN_A_CALL, check_wanted, for_spans
+from ..runtime.memory import empty
+from ..runtime.threads import MOST_IN_A_CALL, check_wanted, for_spans
 from .base import Array, Gradients, Layer, Parameter
 from .gradients import OuterGradient, RowGradient
 from .spec import FlatCodes, Spec, Vector

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..kernels._lanes import LANES
 from ..kernels.dense import dense_gradient, scatter_rows
-from ..threads import for_spans
+from ..runtime.threads import for_spans
 
 Array = NDArray[Any]
 

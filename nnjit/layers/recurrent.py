@@ -15,8 +15,8 @@ from ..errors import CellError, ConfigError, ShapeError, short
 from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
-from ..memory import empty
-from ..threads import check_wanted, for_each, free_threads, together
+from ..runtime.memory import empty
+from ..runtime.threads import check_wanted, for_each, free_threads, together
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
 from .plan import Plan, Size, plan, spans

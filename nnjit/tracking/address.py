@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import TrackingError
+from ..runtime.secrets import without_passwords
 from .moved import mend
-from .secrets import without_passwords
 from .sqlite import sqlite_file, sqlite_uri
 
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")

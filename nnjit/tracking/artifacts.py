@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from .. import __version__
-from ..recording import MODEL_FILE, Trained, reason
+from .recording import MODEL_FILE, Trained, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ class Artifacts:
 
 
 def _figures(trained: Trained) -> dict[str, Callable[[], "Figure"]]:
-    from .. import figures
+    from ..reporting import figures
 
     history, data = trained.history, trained.data
     sets = history.final.sets

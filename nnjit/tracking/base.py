@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final, get_type_hints
 
-from ..callbacks import Callback
 from ..datasets import DataSplits
 from ..errors import CheckpointError, ConfigError
 from ..options import expect
-from ..recording import Step, Trained, carry_out
+from ..training.callbacks import Callback
 from .parent import NoParent, Parent
+from .recording import Step, Trained, carry_out
 
 
 @final

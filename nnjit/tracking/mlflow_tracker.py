@@ -9,28 +9,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from .. import signals
-from ..callbacks import Progress
 from ..datasets import DataSplits
-from ..environment import environment
 from ..errors import TrackingError
-from ..history import Epoch
-from ..persistence import weights_digest
-from ..places import given_path
-from ..recording import Step, Trained, reason, told
+from ..runtime import signals
+from ..runtime.environment import environment
+from ..runtime.places import given_path
+from ..storage.files import weights_digest
+from ..training.callbacks import Progress
+from ..training.history import Epoch
 from .address import few_retries, is_server, warn_of_other_store, without_passwords
 from .artifacts import Artifacts
 from .base import RunInfo, Tracker
 from .parent import MAX_KEY, MAX_TAG, VARIABLE, MlflowParent
+from .recording import Step, Trained, reason, told
 from .store import open_store, store_uri, writing
-from .summary import (
-    flatten,
-    logged,
-    metric_keys,
-    metrics_digest,
-    summarise,
-    table_of_classes,
-)
+from .summary import flatten, logged, metric_keys, metrics_digest, summarise, table_of_classes
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page
 

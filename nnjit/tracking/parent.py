@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..errors import TrackingError
-from ..records import FAILED, FINISHED, KILLED, RUNNING, JobRecord
+from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord
 from .address import without_passwords
 from .store import open_store, writing
 from .summary import metric_keys

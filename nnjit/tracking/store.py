@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrackingError
-from ..places import given_path, have_home
+from ..runtime.places import given_path, have_home
 from .address import check_address, few_retries, opening, without_passwords
 from .moved import readable
 from .sqlite import sqlite_file, sqlite_uri

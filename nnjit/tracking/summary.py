@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .. import metrics
 from ..datasets import DataSplits
-from ..history import Epoch, History
+from ..training import metrics
+from ..training.history import Epoch, History
 
 _LONGEST = 250  # characters of a name in MLflow
 _MOST_OF_CLASSES = 100  # values of single classes in a set: 20 classes by 5 metrics

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import is_held
+from ..config.trust import is_within, within
 from ..errors import TrackingError
-from ..trust import is_within, within
+from ..training.checkpoint import is_held
 from .address import without_passwords
 from .store import find_run, open_existing
 

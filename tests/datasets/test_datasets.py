@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from nnjit.commands.reproduce import configuration
 from nnjit.datasets import (
     Clips,
     Dataset,
@@ -19,7 +20,6 @@ from nnjit.datasets import (
 )
 from nnjit.datasets import guitar as guitar_module
 from nnjit.errors import ConfigError, DataError, SkippedFileWarning
-from nnjit.reproduce import configuration
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 

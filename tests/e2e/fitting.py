@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnjit.checkpoint import Checkpoint
 from nnjit.layers import GRU, LSTM, RNN, Bptt, Codes, Dense, Flatten, Signal
 from nnjit.model import Sequential
-from nnjit.optimizers import Adam
-from nnjit.persistence import weights_digest
-from nnjit.trainer import Trainer
+from nnjit.storage.files import weights_digest
+from nnjit.training.checkpoint import Checkpoint
+from nnjit.training.optimizers import Adam
+from nnjit.training.trainer import Trainer
 
 # name -> recurrent layer, back-propagation, whether on codes, steps
 CASES = {

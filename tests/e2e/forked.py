@@ -58,8 +58,8 @@ class Commands:
 
 def serve():
     """Run one command here, which imports everything, then fork for each line of input."""
-    import nnjit.resume
-    from nnjit.run import main
+    import nnjit.commands.resume
+    from nnjit.commands.run import main
 
     assert nnjit.resume
     output = os.dup(1)

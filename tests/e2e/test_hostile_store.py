@@ -13,8 +13,8 @@ import pytest
 import yaml
 from commands import PREDICT, RUN, SMALL, client, python, refused, runs, start, succeeded
 
-from nnjit.checkpoint import FORMAT
-from nnjit.records import Plan
+from nnjit.storage.records import Plan
+from nnjit.training.checkpoint import FORMAT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 

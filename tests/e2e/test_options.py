@@ -3,7 +3,7 @@
 import pytest
 from commands import PREDICT, RUN, SMALL, python, refused, succeeded
 
-from nnjit import memory
+from nnjit.runtime import memory
 
 SHORT = (*SMALL, "trainer.epochs=1", "dataset.cache_dir=null", "tracking=none")
 # A process takes seconds: these few stand for the kinds, the others are slow.

@@ -8,7 +8,7 @@ import soundfile
 from commands import RUN, SMALL, client, python, runs, start, succeeded
 
 from nnjit.classifier import Classifier
-from nnjit.persistence import weights_digest
+from nnjit.storage.files import weights_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 

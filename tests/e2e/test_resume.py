@@ -12,12 +12,12 @@ import pytest
 from commands import RUN, client, python, refused, runs, start, succeeded
 from forked import Commands
 
-from nnjit.checkpoint import FORMAT, Checkpoint, alone
 from nnjit.classifier import Classifier
+from nnjit.commands.resume import resume as go_on
 from nnjit.errors import NnjitError
-from nnjit.persistence import weights_digest
-from nnjit.resume import resume as go_on
+from nnjit.storage.files import weights_digest
 from nnjit.tracking import fetch_model, open_store, store_uri
+from nnjit.training.checkpoint import FORMAT, Checkpoint, alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 

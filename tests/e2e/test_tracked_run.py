@@ -10,7 +10,7 @@ from commands import PREDICT, RUN, SMALL, client, python, refused, runs, start, 
 from conftest import GUITAR, OVERRIDES
 
 from nnjit.classifier import Classifier
-from nnjit.persistence import weights_digest
+from nnjit.storage.files import weights_digest
 from nnjit.tracking import fetch_model, store_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
@@ -48,7 +48,7 @@ def test_resolved_configuration_is_in_the_parameters(folder, run):
         "model.layers.0._target_": "nnjit.layers.RNN",
         "model.layers.4.units": "2",
         "optimizer.learning_rate": "0.16",
-        "schedule._target_": "nnjit.schedules.Steady",
+        "schedule._target_": "nnjit.training.schedules.Steady",
     }
     assert expected.items() <= params.items()
     assert not any("${" in value for value in params.values())

@@ -16,7 +16,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from commands import RUN, SMALL, client, python, refused, runs, start, succeeded
 
-from nnjit import compare
+from nnjit.commands import compare
 from nnjit.datasets.guitar import _ROOT as GUITAR
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import toy
 
-from nnjit import persistence
-from nnjit.callbacks import Callback
-from nnjit.checkpoint import FORMAT, Checkpoint
 from nnjit.classifier import Classifier
+from nnjit.commands.resume import _config
 from nnjit.errors import CheckpointError, ModelFileError, NnjitError
 from nnjit.layers import GRU, Dense, Dropout, Flatten
 from nnjit.model import Sequential
-from nnjit.optimizers import Adam
-from nnjit.resume import _config
+from nnjit.storage import files as persistence
 from nnjit.tracking import RunInfo
-from nnjit.trainer import Trainer
+from nnjit.training.callbacks import Callback
+from nnjit.training.checkpoint import FORMAT, Checkpoint
+from nnjit.training.optimizers import Adam
+from nnjit.training.trainer import Trainer
 
 SPARE = 64_000_000
 OPCODES = bytes(ord(o.code) for o in pickletools.opcodes)

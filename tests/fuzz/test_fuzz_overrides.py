@@ -7,9 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from nnjit import composition, overrides
-from nnjit.cli import explain, quoted
+from nnjit.config import build as composition
+from nnjit.config import overrides
 from nnjit.layers import Codes
+from nnjit.reporting.messages import explain, quoted
 
 TYPED = """1 -1 0 1.5 1e400 nan .inf true null x 'x' " ' [1,2] [] {} {a:1} [[[[]]]] 1,2 choice(1,2)
 range(1,3) interval(0,1) glob(*) sort(3,1) str(1) int(x) ${seed} ${nothing} ${trainer} ${name}

@@ -8,10 +8,12 @@ import mutate
 import pytest
 import yaml
 
-from nnjit import reproduce, sweep, terminal, variants
-from nnjit.composition import build
+from nnjit.commands import reproduce
+from nnjit.config.build import build
 from nnjit.errors import ConfigError, NnjitError, TrackingError
-from nnjit.records import FINISHED, JobRecord, Plan, read_all
+from nnjit.reporting import terminal, variants
+from nnjit.storage.records import FINISHED, JobRecord, Plan, read_all
+from nnjit.sweeps import sweep
 from nnjit.tracking import query
 
 NAMES = ("train", "val", "test")
@@ -61,7 +63,7 @@ CONFIG = {
         "optimizer": {
             "_target_": "nnjit.Adam",
             "learning_rate": 0.1,
-            "schedule": {"_target_": "nnjit.schedules.Exponential"},
+            "schedule": {"_target_": "nnjit.training.schedules.Exponential"},
             "layers": {"gru": {"clip_norm": 1.0}},
         },
         "bptt": {"_target_": "nnjit.layers.Bptt", "checkpoint": "auto"},

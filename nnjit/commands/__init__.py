@@ -1,0 +1,1 @@
+"""The commands: each parses its line, builds, hands over and prints."""

@@ -1,0 +1,109 @@
+"""``python -m nnjit.predict``: a trained model and recordings in, decisions out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ConfigError, DataError, SkippedFileWarning
+from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..runtime.places import given_path
+from ..runtime.text import say
+
+USAGE = """\
+Judge recordings with a trained model.
+
+  python -m nnjit.predict run=latest audio=song.ogg
+  python -m nnjit.predict run=<id> audio=music/ more.wav
+  python -m nnjit.predict model=model.pkl audio=song.ogg
+
+run=     id of a run or its first digits, or latest (the default): the newest finished one
+model=   a model file instead of a run
+audio=   a recording, or a folder of them; more may follow
+root=    folder of the store (default: runs)
+uri=     address of a store elsewhere
+"""
+_KEYS = ("run", "model", "audio", "root", "uri")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return
+    with one_line_errors(), one_line_warnings():
+        options, audio = parse(arguments)
+        name, classifier = _load(options)
+        recordings = _recordings(audio)
+        say(f"model  {name}: {', '.join(classifier.classes)}")
+        judged = sum(_judge(classifier, path, len(recordings) > 1) for path in recordings)
+        if not judged:
+            raise DataError(f"none of the {len(recordings)} recordings could be judged")
+
+
+def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options by name and the recordings; ConfigError for unknown options."""
+    options: dict[str, str] = {}
+    audio: list[str] = []
+    for key, value in key_values(arguments, _KEYS, others=True):
+        if key in ("", "audio"):
+            audio += [value] * bool(value)
+        else:
+            options[key] = value
+    if "run" in options and "model" in options:
+        raise ConfigError("two models: give either run= or model=")
+    if not audio:
+        raise ConfigError("there is nothing to judge: add audio=FILE_OR_FOLDER")
+    return options, audio
+
+
+def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
+    from ..classifier import Classifier
+
+    if "model" in options:
+        return options["model"], Classifier.load(given_path(options["model"]))
+    from ..tracking import fetch_model
+
+    run_id, path = fetch_model(options.get("run", "latest"), store_options(options))
+    return f"run {run_id}", Classifier.load(path)
+
+
+def _recordings(audio: Sequence[str]) -> list[Path]:
+    from ..datasets.listing import find_recordings
+
+    found: list[Path] = []
+    for name in audio:
+        path = given_path(name)
+        if not path.exists():
+            raise DataError(f"audio={name} does not exist")
+        inside = [r.source for r in find_recordings(path, 0, path)] if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"audio={name} holds no recordings")
+        found += [source for source in inside if isinstance(source, Path)]
+    return found
+
+
+def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyped-def]
+    """Print the decision on each clip and the verdict on the file; tell whether it was read."""
+    import warnings
+
+    try:
+        prediction = classifier.predict_file(path)
+    except DataError as error:
+        if not skip:
+            raise
+        warnings.warn(str(error), SkippedFileWarning, stacklevel=2)
+        return False
+    names = list(classifier.classes)
+    width = max(map(len, prediction.ids))
+    for clip, decision, p in zip(
+        prediction.ids, prediction.decisions, prediction.probabilities, strict=True
+    ):
+        say(f"{clip:<{width}}  {names[decision]}  [{' '.join(f'{value:.4f}' for value in p)}]")
+    verdict, mean = prediction.verdict, prediction.probabilities.mean(axis=0)
+    share = (prediction.decisions == verdict).mean()
+    say(
+        f"{path}: {names[verdict]}, mean probability {mean[verdict]:.4f}, "
+        f"{share:.0%} of {len(prediction.ids)} clips\n"
+    )
+    return True

@@ -1,0 +1,294 @@
+"""``python -m nnjit.reproduce``: run a recorded run again, and tell whether the bits agree."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import build as composition
+from ..config import trust
+from ..datasets.names import root_folder
+from ..errors import ConfigError, DataError, TrackingError
+from ..options import names
+from ..reporting import terminal
+from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..runtime.environment import environment
+from ..runtime.places import given_path
+
+if TYPE_CHECKING:
+    from ..datasets import DataSplits
+    from ..model import Sequential
+    from ..tracking import Tracker
+    from ..tracking.query import RecordedRun
+    from ..tracking.recording import Trained
+    from ..training.history import History
+    from ..training.trainer import Task, Trainer
+
+USAGE = """\
+Train a recorded run again from what the store knows, and compare weights and metrics bit by bit.
+
+  python -m nnjit.reproduce latest
+  python -m nnjit.reproduce run=<id or its first digits>
+  python -m nnjit.reproduce <id> dataset.root=where/the/recordings/are/now
+
+run=     id of a run or its first digits, or latest (the default): the newest finished one
+record=  true: put the new run on record too
+root=    folder of the store (default: runs)
+uri=     address of a store elsewhere
+trusted= packages besides nnjit whose classes the run may build, separated by commas
+dataset.root= dataset.true= dataset.false= dataset.cache_dir= trainer.threads=
+         other values than the recorded ones; none of them changes a result
+
+Exit code 0: the bits agree. 1: they differ, or there was an error.
+"""
+_PLACES = ("dataset.root", "dataset.true", "dataset.false", "dataset.cache_dir", "trainer.threads")
+_FOLDERS = ("dataset.root", "dataset.cache_dir")
+_KEYS = ("run", "record", "root", "uri", "trusted", *_PLACES)
+_COMMIT = "mlflow.source.git.commit"
+_KEPT = ("dataset", "model", "optimizer", "schedule", "experiment", "split", "seed")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return
+    with one_line_errors(), one_line_warnings():
+        raise SystemExit(0 if reproduce(parse(arguments), terminal.console()) else 1)
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options by name; ConfigError for two runs or an unknown option."""
+    options: dict[str, str] = {}
+    for key, value in key_values(arguments, _KEYS, others=True):
+        key = key or "run"
+        if key == "run" and "run" in options:
+            raise ConfigError(f"two runs, {options['run']} and {value}: give one")
+        options[key] = value
+    if options.get("record", "false") not in ("true", "false"):
+        raise ConfigError(f"record={options['record']} must be true or false")
+    return options
+
+
+def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
+    """Train the run again, print what agrees and what does not, and tell whether all bits agree.
+
+    Raises
+    ------
+    TrackingError, ConfigError, DataError
+        Where there is no such finished run, or its configuration or data set is not what it was.
+    """
+    from ..tracking import find_run, open_existing, query
+
+    mlflow, client = open_existing(store_options(options))
+    run = query.recorded(find_run(client, options.get("run", "latest")))
+    if run.status != "FINISHED":
+        raise TrackingError(
+            f"run={run.id} is {run.status}: only a finished run has weights to compare with"
+        )
+    began = run.tags.get("nnjit.started_in", "")
+    cfg = configuration(query.read_config(mlflow, run.id), options, began)
+    out.print(f"run      {run.id} {run.name}, {run.started:%Y-%m-%d %H:%M}", soft_wrap=True)
+    data = _load(cfg, run)
+    trainer = composition.build(cfg, "trainer", cfg.trusted)
+    model = composition.build(cfg, "model", cfg.trusted)
+    task = trainer.prepare(model, data)
+    for line in changes(run.tags, environment()):
+        out.print(line, soft_wrap=True)
+    tracker = _record(cfg, run, options, data) if options.get("record") == "true" else None
+    history = _train(trainer, model, data, task, tracker, _folder(run, options), out)
+    return _judge(client, run, history, model, out)
+
+
+def configuration(
+    recorded: dict[str, Any], options: Mapping[str, str], began: str = ""
+) -> DictConfig:
+    """Return the configuration to build from: the recorded one, and the places that were given.
+
+    Parameters
+    ----------
+    recorded, options
+        From the store, and from the command line.
+    began
+        Folder in which the run began: recorded paths may be relative to it. Nothing ever goes
+        there, since Python looks for modules where it is.
+
+    Raises
+    ------
+    ConfigError
+        Where it builds classes of packages that the user has not named as trusted.
+    TrackingError
+        Where it is no configuration of a run.
+    """
+    trusted = names(options.get("trusted", ""))
+    cfg = OmegaConf.create(trust.recorded(recorded, trusted, TrackingError))
+    for key in _FOLDERS:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and os.path.isdir(began):
+            OmegaConf.update(cfg, key, str(Path(began) / root_folder(value, began)))
+    for key in _PLACES:
+        if key in options:
+            OmegaConf.update(cfg, key, _place(key, options[key]))
+    return cfg
+
+
+def _place(key: str, value: str) -> Any:
+    if value == "null":
+        return None
+    if key == "trainer.threads":
+        if not value.isdecimal():
+            raise ConfigError(f"{key}={value} must be a whole number, or null")
+        return int(value)
+    # What is given here is relative to this folder, not to that of the recorded run.
+    return str(given_path(value).absolute()) if key in _FOLDERS else value
+
+
+def _load(cfg: DictConfig, run: "RecordedRun") -> "DataSplits":
+    data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
+    recorded = run.tags.get("nnjit.dataset_digest")
+    if data.digest != recorded:
+        raise DataError(
+            f"the data set {data.name} has changed: its digest was {recorded}, it is {data.digest}"
+        )
+    return data
+
+
+def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return a line for each version, commit, processor and setting that is not what it was."""
+    found = []
+    for key in dict.fromkeys([*now, *(k for k in then if k.startswith("version."))]):
+        before, after = then.get(key, "unknown"), now.get(key, "unknown")
+        name = "commit" if key == _COMMIT else key
+        if before != after:
+            found.append(f"changed  {name}: {before} then, {after} now")
+        elif key == _COMMIT and after.endswith("+"):
+            found.append(f"changed? {name}: {after}, with changes that were not committed")
+    return found or ["same     commit, versions, processor and threads"]
+
+
+def _record(
+    cfg: DictConfig, run: "RecordedRun", options: Mapping[str, str], data: "DataSplits"
+) -> "Tracker":
+    """Open a record of the new run in the same store."""
+    from ..tracking import MlflowTracker, RunInfo
+
+    root = given_path(options.get("root", "runs"))
+    tracker = MlflowTracker(str(root), options.get("uri"), cfg.tracking.get("experiment", "nnjit"))
+    kept = {f"nnjit.{key}": run.tags.get(f"nnjit.{key}") for key in _KEPT}
+    tags = {key: value for key, value in kept.items() if value is not None}
+    tags |= {"nnjit.dataset_digest": data.digest, "nnjit.reproduces": run.id}
+    tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
+    note = run.tags.get("mlflow.note.content", "")
+    overrides = run.tags.get("nnjit.overrides", "").split()
+    folder = _folder(run, options)
+    tracker.start(RunInfo(run.name, composition.plain(cfg), overrides, tags, note, folder), data)
+    return tracker
+
+
+def _folder(run: "RecordedRun", options: Mapping[str, str]) -> Path:
+    """Return where the files of the new run lie."""
+    return given_path(options.get("root", "runs")).resolve() / "outputs" / "again" / run.id
+
+
+def _train(
+    trainer: "Trainer",
+    model: "Sequential",
+    data: "DataSplits",
+    task: "Task",
+    tracker: "Tracker | None",
+    folder: Path,
+    out: terminal.PlainConsole,
+) -> "History":
+    from ..classifier import Classifier
+    from ..tracking.recording import Trained
+
+    lines: list[str] = []
+    display = terminal.ProgressDisplay(out)
+    try:
+        history = trainer.fit(model, task, [display, *([tracker] if tracker else [])])
+        if tracker:
+            lines = _recorded(tracker, Trained(history, data, Classifier.of(model, data), folder))
+    except BaseException as error:
+        if tracker:
+            tracker.fail(composition.first_line(error), isinstance(error, KeyboardInterrupt))
+        raise
+    finally:
+        display.close()
+    for line in lines:
+        out.print(line, soft_wrap=True)
+    return history
+
+
+def _recorded(tracker: "Tracker", trained: "Trained") -> list[str]:
+    """Put the new run on record; return lines that tell where."""
+    from ..tracking import record
+    from ..tracking.recording import keep_model, told
+
+    lines, missing = record(tracker, trained, keep_model(trained))
+    if missing:
+        raise TrackingError(f"the record of the new run lacks {told(missing)}: try it again")
+    return lines
+
+
+def _judge(
+    client: Any,
+    run: "RecordedRun",
+    history: "History",
+    model: "Sequential",
+    out: terminal.PlainConsole,
+) -> bool:
+    """Print how this run compares with the recorded one; tell whether every bit is the same."""
+    from ..storage.files import weights_digest
+    from ..tracking.summary import metrics_digest
+
+    digests = {"weights": weights_digest(model), "metrics": metrics_digest(history)}
+    difference = first_difference(_recorded_epochs(client, run, history), history)
+    agree = not difference
+    for name, now in digests.items():
+        then = run.tags.get(f"nnjit.{name}_digest", "not on record")
+        agree &= now == then or (name == "metrics" and then == "not on record")
+        out.print(f"{name:8} {now}" if now == then else f"{name:8} {then} then, {now} now")
+    if agree:
+        n_values, n_epochs = len(history.last.flat()), len(history.epochs)
+        out.print(f"the bits agree: weights, and {n_values} metrics in each of {n_epochs} epochs")
+    else:
+        where = difference or "in the digests above alone"
+        out.print(f"the bits differ, first {where}", soft_wrap=True)
+    return agree
+
+
+def _recorded_epochs(
+    client: Any, run: "RecordedRun", history: "History"
+) -> dict[str, dict[int, float]]:
+    from ..tracking.query import metric_history
+    from ..tracking.summary import logged, metric_keys
+
+    keys = metric_keys(logged(history.last))
+    return {name: metric_history(client, run.id, key) for name, key in keys.items()}
+
+
+def first_difference(recorded: Mapping[str, Mapping[int, float]], history: "History") -> str:
+    """Return where the history leaves the recorded one; empty where it does not.
+
+    Parameters
+    ----------
+    recorded
+        For each metric that goes on record its values by epoch.
+    """
+    for epoch in history.epochs:
+        for key, now in epoch.flat().items():
+            if key not in recorded:
+                continue
+            then = recorded[key].get(epoch.epoch)
+            if then is None:
+                return f"in epoch {epoch.epoch}, {key}: not on record, {now!r} now"
+            if then != now and not (then != then and now != now):  # NaN is like NaN
+                return f"in epoch {epoch.epoch}, {key}: {then!r} then, {now!r} now"
+    n_then = 1 + max((max(values, default=-1) for values in recorded.values()), default=-1)
+    if n_then != len(history.epochs):
+        return f"in the number of epochs: {n_then} then, {len(history.epochs)} now"
+    return ""

@@ -1,0 +1,97 @@
+"""``python -m nnjit.run resume=...``: go on with a run that was interrupted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import trust
+from ..errors import CheckpointError, ConfigError
+from ..options import names
+from ..reporting.terminal import ProgressDisplay, console
+from ..runtime.places import given_path
+from ..runtime.text import say
+from ..storage.records import Outcome
+from ..tracking import RunInfo, find_by_checkpoint, find_unfinished, store_folders, store_uri
+from ..training.checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
+from .run import train
+
+_KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads", "trusted")
+
+
+def resume(arguments: Sequence[str]) -> Outcome:
+    """Go on with a run as it was configured.
+
+    Raises
+    ------
+    ConfigError
+        Where there are options beside those that say which run, where it is, how many threads.
+    TrackingError, CheckpointError
+        Where there is no such run, or it cannot go on.
+    """
+    options = parse(arguments)
+    run_id, path = _find(options)
+    with alone(path):
+        state, about = Checkpoint.read(path)
+        info = RunInfo.from_plain(about, path, run_id)
+        cfg = _config(info, options)
+        if not run_id and "uri" in cfg.tracking:
+            info = replace(info, run_id=find_by_checkpoint(path, _store(options)))
+        say(f"resume {run_id or path} {_place(state, cfg)}\n")
+        return train(cfg, ProgressDisplay(console()), info, state)
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options by name; ConfigError where one does not go with ``resume``."""
+    options: dict[str, str] = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in _KEYS:
+            raise ConfigError(
+                f"{argument} does not go with resume: a run goes on as it was configured, and "
+                f"only {', '.join(_KEYS[1:])} may be given"
+            )
+        options[key] = value
+    return options
+
+
+def _find(options: dict[str, str]) -> tuple[str, Path]:
+    """Return the id of the run, empty for one that is not on record, and its checkpoint."""
+    wanted = options["resume"]
+    if not wanted:
+        raise ConfigError("resume= names no run: use latest, the id of a run, or a folder")
+    path = given_path(wanted)
+    if path.exists():
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.exists():
+            raise CheckpointError(f"resume={wanted} has no {FILE_NAME}: nothing to resume there")
+        return "", path.resolve()
+    if not wanted.isalnum():
+        raise CheckpointError(f"resume={wanted} does not exist: use latest, an id, or a folder")
+    return find_unfinished(wanted, _store(options), store_folders(options))
+
+
+def _store(options: Mapping[str, str]) -> str:
+    return options.get("tracking.uri") or store_uri(Path(options.get("tracking.root", "runs")))
+
+
+def _config(info: RunInfo, options: Mapping[str, str]) -> DictConfig:
+    """Return the configuration of the run, with what may change: a record names no store."""
+    trusted = names(options.get("trusted", ""))
+    cfg = OmegaConf.create(trust.recorded(info.config, trusted, CheckpointError))
+    if "uri" in cfg.tracking:
+        cfg.tracking.root = options.get("tracking.root", "runs")
+        cfg.tracking.uri = options.get("tracking.uri")
+    if value := options.get("trainer.threads"):
+        cfg.trainer.threads = int(value) if value.isdecimal() else value
+    return cfg
+
+
+def _place(state: TrainingState | None, cfg: DictConfig) -> str:
+    if state is None:
+        return "from its start"
+    position = state.position
+    if position.batch == 0 and (state.stop or position.epoch >= cfg.trainer.epochs):
+        return "which was trained to its end: its record is finished"
+    return f"from epoch {position.epoch}, batch {position.batch} of {state.n_batches}"

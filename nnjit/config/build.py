@@ -1,0 +1,145 @@
+"""From a composed configuration to objects: every value is checked before anything is built."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from ..errors import ConfigError, NnjitError, short
+from ..options import ANYTHING, check_options, fits
+from . import trust
+
+PACKAGE = Path(__file__).parent.parent
+# In a wheel conf lies inside the package, in a checkout beside it.
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
+
+_NOTHING = OmegaConf.create({})
+_OF_HYDRA = ("_args_", "_partial_", "_recursive_", "_convert_")  # how instantiate is to call
+
+
+def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> Any:
+    """Return the object that ``cfg[place]`` describes.
+
+    Interpolations are resolved once. What is one still, by an escape or put together of parts, is
+    refused: building would resolve it again, after the check.
+
+    Raises
+    ------
+    ConfigError
+        Where a ``_target_`` is not nnjit's or of a trusted package, an option does not exist, or
+        a value has the wrong type; and whatever the object's own checks raise.
+    """
+    try:
+        plain = OmegaConf.to_container(
+            cfg.get(place) or _NOTHING, resolve=True, throw_on_missing=True
+        )
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=VALUE") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from None
+    if not isinstance(plain, dict) or "_target_" not in plain:
+        raise ConfigError(f"{place} names nothing to build: see --help for its choices")
+    trust.check_settled(plain, place)
+    _refuse_files(plain, place)
+    if isinstance(trusted, str) or not isinstance(trusted or (), Sequence):
+        raise ConfigError(f"trusted={trusted} is no list: write trusted=[PACKAGE]")
+    packages = tuple(trusted or ())
+    part, kind = _check(plain, place, packages), _kind(place)
+    if not fits(part, kind):
+        raise ConfigError(f"{place}._target_={plain['_target_']} is no {kind.__name__}")
+    try:
+        return instantiate(plain, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, NnjitError):
+            raise error.__cause__ from None
+        raise ConfigError(f"{place}: {first_line(error.__cause__ or error)}") from None
+
+
+def settle_cells(cfg: DictConfig) -> None:
+    """Put equations in the place of files in which a user has cells; the files are run.
+
+    Only for a configuration from the command line, which alone names what is run: a record holds
+    the equations.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no such cell, it cannot be compiled, or its package is not trusted.
+    """
+    from ..cells.named import is_file, named
+    from ..cells.text import plain as plain_cell
+
+    for i, layer in enumerate(OmegaConf.select(cfg, "model.layers") or ()):
+        value = layer.get("cell") if isinstance(layer, DictConfig) else None
+        if not isinstance(value, str) or not is_file(value):
+            continue
+        package = value.split(":")[0].split(".")[0]
+        if ".py:" not in value and package not in (cfg.trusted or ()):
+            raise ConfigError(
+                f"model.layers.{i}.cell={short(value)} is of a package: "
+                f"add trusted=[{short(package)}] if you trust it"
+            )
+        layer.cell = plain_cell(named(value))
+
+
+def _refuse_files(node: Any, place: str) -> None:
+    """Refuse cells of files: a record that names one would have it run."""
+    from ..cells.named import is_file
+
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            _refuse_files(value, f"{place}.{i}")
+    elif isinstance(node, dict):
+        if is_file(node.get("cell")):
+            raise ConfigError(
+                f"{place}.cell={short(node['cell'])} names a file: a record holds equations, and "
+                "only the command line of a new run names a file"
+            )
+        for key, value in node.items():
+            _refuse_files(value, f"{place}.{short(key)}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message that has something to say."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+
+
+def _kind(place: str) -> type:
+    """Return what stands at a place of the configuration."""
+    from ..datasets import Dataset
+    from ..model import Sequential
+    from ..tracking import Tracker
+    from ..training.trainer import Trainer
+
+    kinds = {"dataset": Dataset, "model": Sequential, "tracking": Tracker, "trainer": Trainer}
+    return kinds.get(place, object)
+
+
+def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:
+    """Check all calls in plain values; return them with the class for each call."""
+    if isinstance(node, list):
+        return [_check(value, f"{place}.{i}", trusted) for i, value in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    part = trust.find_part(node["_target_"], place, trusted) if "_target_" in node else None
+    options = {
+        k: _check(v, f"{place}.{short(k)}", trusted) for k, v in node.items() if k != "_target_"
+    }
+    if part is None:
+        return options
+    is_foreign = node["_target_"].split(".")[0] in trusted
+    for key in [k for k in options if k in _OF_HYDRA]:
+        if not is_foreign:
+            raise ConfigError(f"{place}.{key} does not go with {node['_target_']}: leave it out")
+        del options[key]
+    check_options(place, part, options)
+    return ANYTHING if is_foreign else part
+
+
+def plain(cfg: DictConfig | ListConfig) -> Any:
+    """Return a configuration as dicts and lists, interpolations filled in."""
+    return OmegaConf.to_container(cfg, resolve=True)

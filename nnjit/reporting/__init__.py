@@ -1,0 +1,1 @@
+"""What a person sees of runs: tables, figures, one line for an error."""

@@ -1,0 +1,220 @@
+"""Figures of a run and of a sweep. Each function returns a figure that no window knows of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..datasets import Clips, DataSplits
+from ..runtime.text import printable
+from ..storage.records import summary_key
+from ..training.history import Evaluation, History
+from ..training.metrics import majority_baseline
+from .variants import MOST, Variant
+
+_ANNOTATED = 20  # classes whose counts are written into the matrix: there is room for them
+_NAMED = 40  # classes whose names have room beside it
+_ROWS = 5  # classes of which clips are drawn
+_MARKED = 200  # epochs that have a dot each
+_LONGEST, _SHORT = 60, 20  # characters of a name in a title, and beside a matrix
+_COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
+
+
+def _plain(text: str, longest: int = _LONGEST) -> str:
+    """Return a text of users as matplotlib draws it: no formula, on one line, never hidden."""
+    line = " ".join(printable(text).split())
+    shown = line if len(line) <= longest else f"{line[: longest - 1]}…"
+    hidden = shown.startswith("_")  # from a legend
+    return ("\u200b" if hidden else "") + shown.replace("$", "\\$")
+
+
+def _named(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
+    return [_plain(name, longest) for name in names]
+
+
+def learning_curves(history: History, data: DataSplits) -> Figure:
+    """Draw accuracy, recall, precision and loss over the epochs, with the majority baseline."""
+    figure = Figure(figsize=(9, 6), layout="tight")
+    epochs = [e.epoch for e in history.epochs]
+    style = ".-" if len(epochs) <= _MARKED else "-"
+    for axis, metric in zip(
+        figure.subplots(2, 2).flat, ("accuracy", "recall", "precision", "loss"), strict=True
+    ):
+        for name in history.final.sets:
+            values = [e.sets[name].values[metric] for e in history.epochs]
+            axis.plot(epochs, values, style, color=_COLOURS.get(name), label=_plain(name))
+            if metric == "accuracy":
+                baseline = majority_baseline(data.sets()[name].labels)
+                axis.axhline(baseline, color=_COLOURS.get(name), linestyle=":", linewidth=1)
+        axis.axvline(history.best.epoch, color="0.8", zorder=0)
+        axis.set(title=metric, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if metric != "loss":
+            axis.set_ylim(-0.03, 1.03)
+    figure.axes[0].legend()
+    figure.supxlabel("dotted: always answering the largest class; grey: best epoch", fontsize=8)
+    return figure
+
+
+def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
+    """Draw the counts of label against decision, a panel for each set.
+
+    Where there are many classes, colours alone tell the share of each label's clips.
+    """
+    few = len(classes) <= _ANNOTATED
+    side = max(3.6, 0.42 * len(classes)) if few else 6.0
+    figure = Figure((side * len(sets), side + 0.2), layout="tight" if few else "constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(sets)))
+    for axis, (name, evaluation) in zip(panels, sets.items(), strict=True):
+        counts = evaluation.confusion
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        for (i, j), count in np.ndenumerate(counts) if few else ():
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axis.text(j, i, str(count), ha="center", va="center", color=colour, in_layout=False)
+        axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="decision")
+        if len(classes) <= _NAMED:
+            names, turned = _named(classes, _SHORT), {"rotation": 30, "ha": "right"}
+            axis.set_xticks(range(len(names)), names, **turned if few else {"rotation": 90})
+            axis.set_yticks(range(len(names)), names)
+            axis.tick_params(labelsize="medium" if few else 6)
+    panels[0].set_ylabel("label" if len(classes) <= _NAMED else "label, by number")
+    if not few:
+        figure.colorbar(image, ax=list(panels), label="share of the label's clips", shrink=0.8)
+    return figure
+
+
+def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
+    """Draw precision against recall over all thresholds, for the positive class."""
+    figure = Figure(figsize=(5.5, 4.5), layout="tight")
+    axis = figure.subplots()
+    for name, evaluation in sets.items():
+        p = evaluation.probabilities
+        if p.shape[1] == 1:  # a single unit is the probability of class 1
+            p = np.hstack([1 - p, p])
+        score = p[:, data.positive]
+        truth = data.sets()[name].labels == data.positive
+        recall, precision = precision_recall_curve(score, truth)
+        axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)
+        axis.axhline(truth.mean(), color=_COLOURS.get(name), linestyle=":", linewidth=1)
+    axis.set(
+        title=f"positive: {_plain(data.classes[data.positive])}; dotted: its share of the clips",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
+    axis.legend(loc="lower left")
+    return figure
+
+
+def precision_recall_curve(
+    score: NDArray[np.floating], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return recall and precision at each distinct threshold, from the strictest to the loosest."""
+    order = np.argsort(-score, kind="stable")
+    last_of_ties = np.append(np.diff(score[order]) != 0, True)
+    tp = np.cumsum(truth[order])[last_of_ties]
+    taken = np.flatnonzero(last_of_ties) + 1
+    return tp / max(1, truth.sum()), tp / taken
+
+
+def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
+    """Draw the first steps of a few clips of each of the first classes, as the model reads them."""
+    n_shown = min(len(data.classes), _ROWS)
+    shown = [np.flatnonzero(train.labels == k)[:3] for k in range(n_shown)]
+    figure = Figure(figsize=(9, 1.6 * len(shown) * 1.8), layout="tight")
+    panels = figure.subplots(len(shown), 3, sharex=True, sharey=True, squeeze=False)
+    for row, indices in zip(panels, shown, strict=True):
+        for axis in row[len(indices) :]:
+            axis.set_axis_off()
+        for axis, i in zip(row, indices, strict=False):
+            codes = train.codes[i, :n_steps]
+            milliseconds = np.arange(len(codes)) / (data.encoding.rate or 1.0) * 1e3
+            axis.step(milliseconds, codes, linewidth=0.8)
+            title = "\n".join(_named((train.ids[i], data.classes[train.labels[i]]), 40))
+            axis.set_title(title, fontsize=7)
+    more = len(data.classes) - n_shown
+    figure.supxlabel("milliseconds" + f"; {more} more classes are not shown" * bool(more))
+    figure.supylabel(f"code, 0 to {data.encoding.levels - 1}")
+    return figure
+
+
+def variants(every: Sequence[Variant]) -> Figure:
+    """Draw the accuracy of each variant of a sweep: its seeds, their mean, interval, baseline.
+
+    Of many variants, the first are drawn.
+    """
+    found, more = every[:MOST], len(every[MOST:])
+    sets = list(dict.fromkeys(name for variant in found for name in variant.sets))
+    size = (1.5 + 4.5 * len(sets), 1.6 + 0.45 * len(found))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axis, name in zip(panels, sets, strict=True):
+        colour = _COLOURS.get(name)
+        for row, variant in enumerate(found):
+            if name not in variant.sets:
+                continue
+            values = variant.values(summary_key("final", f"{name}/accuracy"))
+            e = variant.estimate(summary_key("final", f"{name}/accuracy"))
+            if e.n > 1:
+                axis.hlines(row, e.low, e.high, color=colour, linewidth=2)
+            beside = row + 0.15 + 0.2 * np.arange(len(values)) / len(values)  # equal seeds show
+            axis.plot(values, beside, "o", color=colour, alpha=0.6, markersize=4)
+            axis.plot(e.mean, row, "D", color=colour, markeredgecolor="black")
+            baseline = variant.estimate(f"baseline/{name}_accuracy").mean
+            axis.vlines(baseline, row - 0.5, row + 0.5, color="0.4", linestyle=":")
+        axis.set(title=f"{name} accuracy", xlim=(-0.02, 1.02), ylim=(len(found) - 0.5, -0.5))
+        axis.grid(axis="x", color="0.92")
+    panels[0].set_yticks(range(len(found)), _named([variant.name for variant in found]))
+    figure.supxlabel(
+        "dots: seeds; diamond: their mean; line: its 95 % interval; "
+        "dotted: always answering the largest class"
+        + f"; {more} more variants are in summary.csv"
+        * bool(more),
+        fontsize=8,
+    )
+    return figure
+
+
+def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) -> Figure:
+    """Draw the trials of an Optuna study in their order, and what their parameters matter."""
+    height = max(4.0, 1.6 + 0.4 * min(len(importance), MOST))
+    figure = Figure(figsize=(11, height), layout="constrained")
+    history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
+    done = [t for t in trials if t.state.name == "COMPLETE"]
+    pruned = [t for t in trials if t.state.name == "PRUNED" and t.value is not None]
+    failed = [t.number for t in trials if t.state.name == "FAIL"]
+    best = np.minimum if monitor.endswith("/loss") else np.maximum
+    values = [t.value for t in done]
+    history.plot([t.number for t in done], values, "o", color=_COLOURS["train"], label="complete")
+    history.plot(
+        [t.number for t in pruned],
+        [t.value for t in pruned],
+        "x",
+        color="0.5",
+        label="pruned, last value",
+    )
+    so_far = [*best.accumulate(values), best.reduce(values)]
+    history.step(
+        [*(t.number for t in done), len(trials) - 1],
+        so_far,
+        where="post",
+        color=_COLOURS["val"],
+        label="best so far",
+    )
+    for number in failed:
+        label = "failed" if number == failed[0] else None
+        history.axvline(number, color="#c44e52", alpha=0.4, label=label)
+    history.set(title=f"{monitor} of {len(trials)} trials", xlabel="trial")
+    history.xaxis.get_major_locator().set_params(integer=True)
+    history.legend(fontsize=8)
+    names = list(importance)[:MOST]
+    shares.barh(range(len(names)), [importance[name] for name in names], color=_COLOURS["test"])
+    shares.set_yticks(range(len(names)), _named(names), fontsize=8)
+    shares.invert_yaxis()
+    title = "share in the spread of the trials" if names else "too few trials to tell importance"
+    shares.set(title=title, xlim=(0, 1))
+    return figure

@@ -1,0 +1,153 @@
+"""The edge of the command line: errors and warnings as one line, exit codes, signals."""
+
+import contextlib
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, NnjitError
+from ..runtime import signals
+from ..runtime.text import open_streams, say
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
+_TOO_LARGE = ("Maximum allowed dimension exceeded", "array is too big")  # NumPy's ValueErrors
+WARNING = "nnjit: warning: "
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors that a user can mend into one line on stderr and exit code 1.
+
+    Bugs keep their traceback. SIGTERM and the end of the terminal are heard as Ctrl-C is, so that a
+    run can still be closed.
+    """
+    open_streams()
+    with signals.heard(last=True):
+        try:
+            yield
+            signals.check()
+        except KeyboardInterrupt:
+            _exit("interrupted", _INTERRUPTED)
+        except BrokenPipeError:  # who read the output has gone, as in ... | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            _exit(message)
+
+
+def _exit(message: str, code: int = 1) -> None:
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        from ..runtime.secrets import without_passwords
+
+    say(f"nnjit: {without_passwords(' '.join(message.split()))}", sys.stderr)
+    raise SystemExit(code) from None
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one line for an error that a user can mend; None for a bug."""
+    if isinstance(error.__cause__, NnjitError):  # Hydra wraps what its plugins raise
+        error = error.__cause__
+    if isinstance(error, NnjitError):
+        return " ".join(str(error).split())
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or "disk is full" in str(error) or "No space left" in str(error):
+        return "the disk is full: free some space, or start in a folder on another disk"
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
+        return f"cannot write {error.filename} ({error.strerror}): start in another folder"
+    if isinstance(error, MemoryError) or str(error).startswith(_TOO_LARGE):
+        return (
+            f"there is not enough memory ({str(error) or 'no more was given'}): lower the sizes of "
+            "layers, trainer.batch_size, dataset.n_clips, duration or rate"
+        )
+    from ..config import overrides
+
+    return overrides.explain(error, sys.argv[1:])
+
+
+def key_values(
+    arguments: Sequence[str], keys: Sequence[str], others: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield the KEY=VALUE arguments of a command as pairs.
+
+    Parameters
+    ----------
+    others
+        Yield arguments without a key, and files, with an empty one.
+
+    Raises
+    ------
+    ConfigError
+        For a key that is not among ``keys``, and for what has none where that is not asked for.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-") and not Path(argument).exists():
+            raise ConfigError(f"{argument} is no option: write KEY=VALUE; see --help")
+        if key in keys and equals:
+            yield key, value
+        elif others and (not equals or Path(argument).exists()):
+            yield "", argument
+        elif not equals:
+            raise ConfigError(f"cannot read '{argument}': write KEY=VALUE; see --help")
+        else:
+            from ..options import choose
+
+            raise ConfigError(f"{key} does not exist: {choose(key, keys)}")
+
+
+def store_options(options: Mapping[str, str]) -> str:
+    """Return the address of the store that ``root=`` and ``uri=`` name."""
+    from ..tracking import store_uri
+    from ..tracking.address import warn_of_other_store
+
+    if options.get("uri"):
+        return options["uri"]
+    uri = store_uri(Path(options.get("root", "runs")))
+    if "root" not in options:
+        warn_of_other_store(uri)
+    return uri
+
+
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with quotes around values that Hydra's grammar does not know.
+
+    A shell has taken the user's own quotes away: paths with umlauts, commas or ``~`` arrive bare.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found = OverridesParser.create(), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and not argument.startswith("-"):
+            try:
+                parser.parse_override(argument)
+            except HydraException:
+                escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+                argument = f'{key}="{escaped}"'
+        found.append(argument)
+    return found
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Print warnings as one line on stderr, without the source line that raised them."""
+
+    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+        name = "" if category is UserWarning else f" ({category.__name__})"
+        say(f"{WARNING}{' '.join(str(message).split())}{name}", sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,285 @@
+"""What a person sees while a model trains, and the table at the end."""
+
+import os
+import sys
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence
+from math import nan
+from typing import Any, final
+
+from rich import box
+from rich.console import Console, ConsoleDimensions
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..runtime.text import printable
+from ..storage.records import FINISHED, JobRecord, summary_key
+from ..training.callbacks import Callback, Progress
+from ..training.history import Epoch, History
+
+_COLUMNS = ("accuracy", "recall", "precision", "loss")
+_REFRESH = 0.1  # seconds between two pictures of the live line
+_MAX_ROWS = 40
+_PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
+_NAME = 20  # characters of a name that fit on one line in any terminal
+_ENDLESS = 10_000  # characters, to see how wide a table would like to be
+
+
+@final
+class PlainConsole(Console):
+    """A console that prints text as it is, in lines, titles and tables.
+
+    The texts are names, paths and options of users: none of them is markup, an emoji code or an
+    escape sequence.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+        columns = str(options.get("width") or os.environ.get("COLUMNS", ""))
+        if self.is_dumb_terminal and columns.isdecimal():  # which rich takes for 80 wide
+            self.size = ConsoleDimensions(int(columns), 25)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text that rich prints for a string."""
+        return super().render_str(printable(text, self.encoding), **options)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line can be drawn again in its place."""
+        return self.is_terminal and not self.is_dumb_terminal
+
+
+def console() -> PlainConsole:
+    """Return the console of standard output; wide and without colours where it is no terminal."""
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return PlainConsole(file=sys.stdout, soft_wrap=False, width=width)
+
+
+def longest_name(width: int) -> int:
+    """Return how many characters of a name go on one line of a table of this width."""
+    return max(_NAME, width // 4)
+
+
+def whole(tables: Iterable[Table], width: int) -> Table:
+    """Return the first table that needs no more than ``width`` characters, or else the last one.
+
+    The last one folds what does not fit: a number that was cut would be another number.
+    """
+    out = PlainConsole()
+    endless = out.options.update(width=_ENDLESS)
+    for table in tables:
+        if out.measure(table, options=endless).maximum <= width:
+            return table
+    for column in table.columns:
+        column.no_wrap, column.overflow, column.min_width = False, "fold", None
+    return table
+
+
+def parts_table(
+    parts: Sequence[Sequence[Mapping[str, str]]],
+    shown: Sequence[str],
+    names: Container[str],
+    longest: int,
+) -> Table:
+    """Return a table of rows in parts, from their cells by title.
+
+    Parameters
+    ----------
+    shown
+        The titles of its columns.
+    names
+        Titles of columns that hold names, which take several lines where they are longer than
+        ``longest``.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in shown:
+        left = title in names or title in ("set", "95 % interval")
+        table.add_column(
+            title,
+            justify="left" if left else "right",
+            no_wrap=title not in names,
+            overflow="fold" if title in names else "ellipsis",
+            max_width=longest if title in names else None,
+        )
+    for part in parts:
+        for row in part:
+            table.add_row(*(row[title] for title in shown))
+        table.add_section()
+    return table
+
+
+@final
+class ProgressDisplay(Callback):
+    """One live line on a terminal; a plain line for each epoch anywhere else.
+
+    ``live`` is the terminal where that is not ``out``; ``title`` begins the live line.
+    """
+
+    def __init__(
+        self, out: PlainConsole, live: PlainConsole | None = None, title: str = ""
+    ) -> None:
+        self.out, self._title = out, title
+        self._terminal = live if live is not None and live.is_live else out
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Start the live line."""
+        if self._terminal.is_live:
+            self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_batch_end(self, progress: Progress) -> None:
+        """Show the batch, unless the last picture is very new."""
+        now = time.perf_counter()
+        if self._live is not None and now - self._shown >= _REFRESH:
+            self._shown = now
+            line = f"{self._title}  {live_line(progress)}".strip()
+            self._live.update(
+                Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
+            )
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Print the epoch where there is no live line."""
+        if self._live is None or self._terminal is not self.out:
+            self.out.print(epoch_line(progress))
+
+    def on_train_end(self, progress: Progress) -> None:
+        """Take the live line away."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back; also after an error."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def live_line(progress: Progress) -> str:
+    """Return one line: where the run is (from 0 on), the last batch, time gone and to go."""
+    return (
+        f"epoch {progress.epoch}/{progress.n_epochs - 1}  "
+        f"batch {progress.batch}/{progress.n_batches - 1}  "
+        f"accuracy {progress.accuracy:.3f}  loss {progress.loss:.4f}  "
+        f"{seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left"
+    )
+
+
+def epoch_line(progress: Progress) -> str:
+    """Return one line: the last epoch's accuracy and loss for each set."""
+    sets = progress.history.last.sets
+    values = "  ".join(
+        f"{name} accuracy {e.values['accuracy']:.3f} loss {e.values['loss']:.4f}"
+        for name, e in sets.items()
+    )
+    return (
+        f"epoch {progress.epoch}/{progress.n_epochs - 1}  {values}  "
+        f"({seconds(progress.elapsed)} gone, {seconds(progress.remaining)} left)"
+    )
+
+
+def job_line(title: str, record: JobRecord) -> str:
+    """Return one line: which job of a sweep, and what it came to or why it did not."""
+    if record.status != FINISHED:
+        return f"{title}  {record.status}: {record.reason}"
+    name = record.monitor.partition("/")[0]
+    values = "  ".join(
+        f"{metric} {record.values.get(summary_key('final', f'{name}/{metric}'), nan):.3f}"
+        for metric in _COLUMNS[:3]
+    )
+    return f"{title}  {name} {values}  {seconds(record.seconds)}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people: 0.42 s, 12 s, 3:05, 1:02:03; ? where it is not known."""
+    if value != value:
+        return "?"
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 59.5:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table:
+    """Return the table of a run: a row for each epoch, for each set its metrics.
+
+    Where that is wider than ``width`` characters, each set has rows of its own, and then rates and
+    metrics are left out. Of a long run only some epochs are shown, the best (marked *) and the last
+    among them.
+    """
+    layers, (first, *others) = _distinct_rates(history), _COLUMNS
+    narrow = [(layers, _COLUMNS), ([], _COLUMNS), ([], (first, others[-1])), ([], (first,))]
+    return whole(
+        (
+            _wide_table(history, name, layers),
+            *(_narrow_table(history, name, *columns) for columns in narrow),
+        ),
+        width,
+    )
+
+
+def _empty_table(name: str, layers: Sequence[str]) -> Table:
+    """Return a table with columns for the epoch and the rates of these layers."""
+    table = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("\nepoch", justify="right")
+    for layer in layers:
+        table.add_column(f"rate\n{layer}", justify="right")
+    return table
+
+
+def _wide_table(history: History, name: str, layers: Sequence[str]) -> Table:
+    table = _empty_table(name, layers)
+    sets = list(history.final.sets)
+    for metric in _COLUMNS:
+        for i, set_name in enumerate(sets):
+            table.add_column(f"{metric if i == 0 else ''}\n{set_name}", justify="right")
+    for epoch in _some(history):
+        cells = [_cell(epoch, set_name, metric) for metric in _COLUMNS for set_name in sets]
+        table.add_row(*_start(history, epoch, layers), *cells)
+    return table
+
+
+def _narrow_table(
+    history: History, name: str, layers: Sequence[str], metrics: Sequence[str]
+) -> Table:
+    table = _empty_table(name, layers)
+    table.add_column("\nset")
+    for metric in metrics:
+        table.add_column(f"\n{metric}", justify="right")
+    for epoch in _some(history):
+        start = _start(history, epoch, layers)
+        for set_name in epoch.sets:
+            table.add_row(*start, set_name, *(_cell(epoch, set_name, m) for m in metrics))
+            start = [""] * len(start)
+    return table
+
+
+def _start(history: History, epoch: Epoch, layers: Sequence[str]) -> list[str]:
+    mark = "*" if epoch is history.best else ""
+    return [f"{mark}{epoch.epoch}", *(f"{epoch.rates[layer]:.2e}" for layer in layers)]
+
+
+def _cell(epoch: Epoch, set_name: str, metric: str) -> str:
+    evaluation = epoch.sets[set_name]
+    if metric in evaluation.undefined:
+        return "0 (0/0)"
+    value = evaluation.values[metric]
+    return f"{value:.4f}" if metric == "loss" else f"{value:.3f}"
+
+
+def _distinct_rates(history: History) -> list[str]:
+    """Return the layers whose learning rates differ from those of the layers before."""
+    seen: dict[tuple[float, ...], str] = {}
+    for layer in history.final.rates:
+        seen.setdefault(tuple(epoch.rates[layer] for epoch in history.epochs), layer)
+    return list(seen.values())
+
+
+def _some(history: History) -> list[Epoch]:
+    epochs = history.epochs
+    step, kept = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.last.epoch)
+    return [e for e in epochs if e.epoch % step == 0 or e.epoch in kept]

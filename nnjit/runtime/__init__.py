@@ -1,0 +1,1 @@
+"""The process: threads, memory, signals, folders, text streams, versions."""

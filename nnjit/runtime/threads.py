@@ -1,0 +1,265 @@
+"""Threads: one number for the whole process, and a loop over independent pieces of work.
+
+Results never depend on the number of threads: the pieces are cut by the shape of the data alone,
+each writes its own output, and what is summed is summed in the order of the pieces.
+
+A signal is heard in the main thread alone, and only between two calls of kernels. So no call is
+long, and where one thread fails or is interrupted, the others stop before their next call.
+"""
+
+import contextlib
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import ceil
+from typing import Any, final
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ..errors import ConfigError
+from ..kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
+from . import signals
+
+# Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
+_looks = 5_000_000
+# Some microseconds: until a worker has begun its only kernel, and until it has done with what it
+# does in Python between two kernels, or both would come back at the same time again and again.
+_BEGIN_LOOKS, _APART_LOOKS = 3_000, 20_000
+_WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
+MOST_IN_A_CALL = 2e9  # multiplications: a tenth of a second of a slow core
+_NAP = 2e-4  # seconds between looks at long work
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_n_threads = 0
+_workers: list["_Worker"] = []
+_busy = threading.Lock()  # held while the workers are at work
+_inside = threading.local()  # worker: this thread is one; errors: of those it works together with
+
+
+class _GivenUpError(BaseException):
+    """Ends what a thread does for others who have no use for it any more."""
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may run on, or its share of them.
+
+    Who starts several jobs on one machine (joblib, Ray, Slurm) tells each its share in
+    OMP_NUM_THREADS, as it does for other numerical libraries.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores or 1, int(share)) if share.isdigit() and int(share) else cores or 1
+
+
+def set_threads(n: int | None = None) -> int:
+    """Use ``n`` threads from now on (None: one for each core) and return their number.
+
+    BLAS is held at one thread: its products here are small, and the tiles above it share the cores.
+    """
+    global _n_threads
+    if n is not None and n < 1:
+        raise ConfigError(f"trainer.threads={n} is not a number of threads: use 1 or more, or null")
+    _n_threads = n or available_cores()
+    _keep_freed_memory()
+    threadpool_limits(limits=1, user_api="blas")
+    return _n_threads
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed arrays for the next batch, as far as it can be told to.
+
+    Fresh pages from the system would take as long as the work of a small network.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has these settings
+        libc = ctypes.CDLL(None)
+        for setting, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20)):
+            libc.mallopt(setting, size)
+
+
+def get_threads() -> int:
+    """Return the number of threads in use."""
+    return _n_threads or set_threads()
+
+
+def free_threads() -> int:
+    """Return how many threads a piece of work may use here: one inside the work of another.
+
+    Kernels that are not compiled keep the GIL: there it is one too.
+    """
+    return 1 if numba.config.DISABLE_JIT or getattr(_inside, "worker", False) else get_threads()
+
+
+def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS) -> None:
+    """Call ``function(i)`` for i in range(n), on several threads where there are several.
+
+    ``looks`` is how long a thread that handed work to another stays out of its way.
+    """
+    if n == 1 and _n_threads:
+        function(0)
+        return
+    indices = iter(range(n))  # all threads draw from it
+
+    def drain() -> None:
+        for i in indices:
+            check_wanted()
+            function(i)
+
+    threads = min(free_threads(), n)
+    if threads < 2 or not _busy.acquire(blocking=False):
+        drain()
+        return
+    try:
+        _at_once([drain] * threads, looks=looks)
+    finally:
+        _busy.release()
+
+
+def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None:
+    """Call ``function(begin, end)`` for spans that cover range(n), one for each thread.
+
+    ``work`` is the number of multiplications in all: little is not shared. A span is best one call
+    of a kernel: a thread that comes back to Python between two may find the others there. Only a
+    call that would be long is made in several.
+    """
+    threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
+    spans = max(1, min(n, threads * ceil(work / threads / MOST_IN_A_CALL)))
+    for_each(lambda i: function(n * i // spans, n * (i + 1) // spans), spans, _BEGIN_LOOKS)
+
+
+def check_wanted() -> None:
+    """Raise where nobody waits for what this thread does, or a signal did not come through.
+
+    What makes several calls of kernels calls this before each.
+    """
+    signals.check()
+    if getattr(_inside, "errors", None):
+        raise _GivenUpError
+
+
+def together(
+    member: Callable[[Any], None], shares: Sequence[Any], give_up: Callable[[], None]
+) -> None:
+    """Call ``member(share)`` for all shares at the same time, as they wait for each other.
+
+    Where one fails or is interrupted, ``give_up()`` has none wait any more; its error is raised.
+    """
+    with _busy:
+        _at_once([partial(member, share) for share in shares], give_up)
+
+
+def _at_once(
+    jobs: Sequence[Callable[[], None]],
+    give_up: Callable[[], None] = lambda: None,
+    looks: int = _BEGIN_LOOKS,
+) -> None:
+    """Call the first job here and each other one on a worker, and wait for all.
+
+    Where one fails, or this thread is interrupted, the others are given up. The error is raised
+    when all have come to an end.
+    """
+    while len(_workers) < len(jobs) - 1:
+        _workers.append(_Worker())
+    helpers = _workers[: len(jobs) - 1]
+    errors: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        errors.append(error)
+        give_up()
+
+    def run(job: Callable[[], None]) -> None:
+        before, _inside.errors = getattr(_inside, "errors", None), errors
+        try:
+            job()
+        except BaseException as error:
+            fail(error)
+        finally:
+            _inside.errors = before
+
+    try:
+        for worker, job in zip(helpers, jobs[1:], strict=True):
+            worker.post(partial(run, job), looks)
+        run(jobs[0])
+    except BaseException as error:  # a signal between two lines of this function
+        fail(error)
+    while True:
+        try:
+            for worker in helpers:
+                worker.wait()
+            break
+        except KeyboardInterrupt as error:
+            fail(error)
+    if failure := next((e for e in errors if not isinstance(e, _GivenUpError)), None):
+        try:
+            raise failure
+        finally:
+            errors.clear()  # their tracebacks hold this frame, and so the arrays of all
+            del failure
+
+
+def _nothing() -> None:
+    pass
+
+
+@final
+class _Worker:
+    """A thread that does one job after the other, and looks out for the next one for a while.
+
+    Threads look at ``_counts`` without the GIL: the numbers of jobs posted, begun and done, and
+    whether the worker is looking.
+    """
+
+    def __init__(self) -> None:
+        self._job = _nothing
+        self._number = 0
+        self._counts = np.zeros((4, 16), np.int64)
+        self._posted = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
+        self._thread.start()
+
+    def post(self, job: Callable[[], None], looks: int) -> None:
+        """Start a job, and stay out of its way for so many looks."""
+        self._job = job
+        self._number += 1
+        if self._counts[LOOKING, 0] and _looks:
+            hand_over(self._counts, self._number, looks)
+        else:
+            self._counts[POSTED, 0] = self._number
+        self._posted.set()
+
+    def wait(self) -> None:
+        """Wait for the end of the job."""
+        looks = max(_looks, 1)
+        while not watch(self._counts, DONE, self._number, looks):
+            looks = 1  # it is long work: leave the core to others
+            self._counts[POSTED, 0] = self._number  # a signal may have broken `post` off
+            self._posted.set()
+            time.sleep(_NAP)
+            if not self._thread.is_alive():
+                raise RuntimeError("a thread of nnjit has ended")
+
+    def _serve(self) -> None:
+        _inside.worker = True
+        for job in range(1, 1 << 62):
+            if not rest(self._counts, job, _looks):
+                while self._counts[POSTED, 0] < job:
+                    self._posted.wait()
+                    self._posted.clear()
+            self._counts[BEGUN, 0] = job
+            work, self._job = self._job, _nothing  # what it holds may be large
+            work()
+            del work
+
+
+def _forget_workers() -> None:
+    # Threads do not survive a fork; a child that waited for them would hang.
+    global _busy
+    _workers.clear()
+    _busy = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)

@@ -1,0 +1,1 @@
+"""Files: models and other plain values, records of jobs, atomic writes."""

@@ -1,0 +1,142 @@
+"""What the jobs of a sweep leave behind: a small file each, for the table and for resuming."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from filelock import FileLock
+
+from ..errors import ConfigError, short
+from ..options import check_options
+from .files import write_atomically
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+_STATUS = (RUNNING, FINISHED, FAILED, KILLED)
+_PLAN, _FOLDER = "sweep.json", "records"
+_MOST_BYTES = 1 << 26
+_LARGEST = 1e300  # their mean stays a number
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to: the monitored value's name and the summary of the run."""
+
+    monitor: str
+    values: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """The best value of what was monitored."""
+        return self.values[summary_key("best", self.monitor)]
+
+
+@final
+@dataclass
+class JobRecord:
+    """One job of a sweep. ``values`` are named as in the store: ``final/val_accuracy``.
+
+    A record that still says RUNNING when its process is gone tells of a process that was killed.
+    """
+
+    number: int
+    overrides: list[str]
+    model: str = ""
+    status: str = RUNNING
+    reason: str = ""
+    pid: int = 0  # of the process it ran in
+    seconds: float = 0.0
+    monitor: str = ""
+    score: float | None = None  # the best value of what was monitored
+    values: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write the record into the folder of its sweep."""
+        content = json.dumps(asdict(self), indent=1).encode()
+        write_atomically(_path(folder, self.number), content)
+
+    @classmethod
+    def read(cls, folder: Path, number: int) -> "JobRecord | None":
+        """Return the record of a job, None where it has not begun.
+
+        Raises
+        ------
+        ConfigError
+            Where its file is damaged.
+        """
+        path, remedy = _path(folder, number), f"delete it, and job {number} runs again"
+        if not path.exists():
+            return None
+        record: JobRecord = _read(path, cls, remedy)
+        if record.number != number or record.status not in _STATUS:
+            raise ConfigError(f"{path} is not the record of job {number}: {remedy}")
+        if any(abs(value) > _LARGEST for value in (*record.values.values(), record.score or 0)):
+            raise ConfigError(f"{path} holds a value that no run comes to: {remedy}")
+        return record
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
+
+    cwd: str
+    arguments: list[str]
+    overrides: list[str]
+    varied: list[str] | None
+    total: int | None
+    jobs: list[list[str]] | None
+    parent: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write the plan into the folder of the sweep."""
+        write_atomically(folder / _PLAN, json.dumps(vars(self), indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """Return the plan in the folder of a sweep.
+
+        Raises
+        ------
+        ConfigError
+            Where there is none, or it is damaged.
+        """
+        plan: Plan = _read(folder / _PLAN, cls, "start the sweep again")
+        return plan
+
+
+def read_all(folder: Path) -> list[JobRecord]:
+    """Return the records in the folder of a sweep, in the order of the jobs."""
+    names = [path.stem for path in (folder / _FOLDER).glob("[0-9]*.json")]
+    numbers = sorted(int(name) for name in names if name.isdecimal() and len(name) < 10)
+    return [record for n in numbers if (record := JobRecord.read(folder, n)) is not None]
+
+
+def running(folder: Path, number: int) -> FileLock:
+    """Return the lock that a job's process holds as long as it lives."""
+    return FileLock(_path(folder, number).with_suffix(".lock"), timeout=0)
+
+
+def summary_key(when: str, monitor: str) -> str:
+    """Return the name of a value in the summary of a run: final, val/loss -> final/val_loss."""
+    return f"{when}/{monitor.replace('/', '_', 1)}"
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / _FOLDER / f"{number}.json"
+
+
+def _read(path: Path, kind: type, remedy: str) -> Any:
+    """Return what `write` left in a file; ConfigError where it is anything else."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError("it is too large")
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict):
+            raise ConfigError("it is no record")
+        check_options("it", kind, plain)
+        return kind(**plain)
+    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
+        raise ConfigError(f"{path} cannot be read ({short(error)}): {remedy}") from None

@@ -1,0 +1,1 @@
+"""Sweeps and searches: many runs, one parent, launchers and Optuna."""

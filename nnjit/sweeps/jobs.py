@@ -1,0 +1,137 @@
+"""One job of a sweep, in whatever process it runs: its record, its output, its end."""
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from math import nan
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+
+from ..config import build as composition
+from ..errors import UnrecordedError
+from ..reporting import terminal, variants
+from ..reporting.messages import WARNING, explain, one_line_warnings
+from ..reporting.terminal import ProgressDisplay
+from ..runtime import signals
+from ..runtime.text import open_streams, say
+from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
+from ..tracking import without_passwords
+
+_OUTPUT = "output.txt"
+
+
+def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
+    """Run one job of a sweep; return its score, NaN where it failed: the others go on.
+
+    What it prints goes to a file in its own folder, to the terminal only how it ended, and how far
+    it is where no other job runs at the same time.
+    """
+    open_streams()  # of a worker, whose process began elsewhere
+    hydra = HydraConfig.get()
+    folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
+    overrides = without_passwords(list(hydra.overrides.task))
+    model = f"model={hydra.runtime.choices.get('model')}"
+    record = JobRecord.read(folder, hydra.job.num)
+    if record is not None and record.status == FINISHED:  # before the sweep was resumed
+        return _score(record)
+    record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
+    name = title(Plan.read(folder), record)
+    alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
+    live = terminal.PlainConsole(file=sys.stdout) if alone else None
+    with signals.heard(), running(folder, record.number):
+        record.write(folder)
+        try:
+            _work(lambda: work(ProgressDisplay(terminal.console(), live, name)), record, output)
+        finally:
+            record.warnings = _warnings(output)
+            record.write(folder)
+            say(terminal.job_line(name, record))
+    return _score(record)
+
+
+def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
+    """Do the work of a job, and put into its record what it came to."""
+    began = time.perf_counter()
+    try:
+        with (
+            output.open("w", buffering=1, encoding="utf-8") as file,
+            _printing_to(file),
+            one_line_warnings(),
+        ):
+            outcome = _outcome(work)
+        record.monitor, record.values = outcome.monitor, outcome.values
+        record.status, record.score = FINISHED, outcome.score
+    except Exception as error:
+        record.status, record.reason = FAILED, _reason(error, output)
+    except BaseException:
+        record.status, record.reason = KILLED, "interrupted"
+        raise
+    finally:
+        record.seconds = time.perf_counter() - began
+
+
+def _outcome(work: Callable[[], Outcome]) -> Outcome:
+    """Return what a run came to, also where its record in the store lacks something."""
+    try:
+        return work()
+    except UnrecordedError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return cast(Outcome, error.outcome)
+
+
+def _warnings(output: Path) -> list[str]:
+    lines = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
+    return [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
+
+
+def _score(record: JobRecord) -> float:
+    return nan if record.score is None else record.score
+
+
+def print_ended(folder: Path, number: int) -> None:
+    """Print how a job ended whose own words are not heard here."""
+    record = JobRecord.read(folder, number)
+    if record is not None:
+        say(terminal.job_line(title(Plan.read(folder), record), record))
+
+
+def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
+    """Take note that the process of a job has gone, and say so."""
+    record = JobRecord.read(folder, number) or JobRecord(number, overrides)
+    if record.status == RUNNING:
+        record.status, record.reason = FAILED, reason
+        record.write(folder)
+        print_ended(folder, number)
+
+
+def _reason(error: Exception, output: Path) -> str:
+    message = explain(error)
+    if message is None:  # a bug: its traceback is for the file
+        with output.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        message = f"{type(error).__name__}: {composition.first_line(error)}, see {output}"
+    return message
+
+
+@contextlib.contextmanager
+def _printing_to(file: Any) -> Iterator[None]:
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
+
+def varied(hydra: Any) -> list[str]:
+    """Return the overrides that set a job apart in its sweep, given Hydra's own configuration."""
+    overrides = without_passwords(list(hydra.overrides.task))
+    return variants.chosen(overrides, Plan.read(Path(hydra.sweep.dir)).varied)
+
+
+def title(plan: Plan, record: JobRecord) -> str:
+    """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
+    total = "" if plan.total is None else f"/{plan.total}"
+    return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"

@@ -1,0 +1,141 @@
+"""Studies of Optuna beside the runs, and what a run must know of the trial that it is.
+
+Heavy imports wait until a study is opened: most runs are no trial.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from omegaconf import DictConfig, OmegaConf
+
+from ...errors import ConfigError
+from ...runtime.places import given_path
+from ...tracking import alone, without_passwords
+from ...tracking.sqlite import sqlite_file, sqlite_uri
+from ...training.callbacks import Callback, Progress
+
+_WAIT = 60  # seconds for other processes to let go of an SQLite file
+
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """Where a study is kept, and how its trials are pruned."""
+
+    name: str
+    storage: str
+    n_unpruned_trials: int | None  # None prunes nothing
+    n_warmup_epochs: int
+
+    @classmethod
+    def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "Place":
+        """Return the place that a configuration names; ``sweeper`` is its ``hydra.sweeper``."""
+        root = given_path(OmegaConf.select(cfg, "tracking.root") or "runs").resolve()
+        storage = sweeper.storage or sqlite_uri(root / "optuna.db")
+        n_unpruned = int(sweeper.n_unpruned_trials) if sweeper.prune else None
+        return cls(str(sweeper.study), str(storage), n_unpruned, int(sweeper.n_warmup_epochs))
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the studies, None where a server keeps them."""
+        return sqlite_file(self.storage)
+
+    def open(self, **options: Any) -> Any:
+        """Return the study; ``options`` of ``optuna.load_study``, or direction= to make it.
+
+        Raises
+        ------
+        ConfigError
+            Where Optuna is missing, or the storage cannot be opened.
+        KeyError
+            Where there is no such study and no direction.
+        """
+        optuna = load_optuna()
+        n = self.n_unpruned_trials
+        pruner = (
+            optuna.pruners.NopPruner()
+            if n is None
+            else optuna.pruners.MedianPruner(n, self.n_warmup_epochs)
+        )
+        arguments = {"timeout": _WAIT} if self.file else {}
+        try:
+            with alone(self.storage):
+                storage = optuna.storages.RDBStorage(self.storage, {"connect_args": arguments})
+            make = optuna.load_study
+            if "direction" in options:
+                make, options = optuna.create_study, {**options, "load_if_exists": True}
+            return make(storage=storage, study_name=self.name, pruner=pruner, **options)
+        except KeyError:
+            raise
+        except Exception as error:
+            reason = " ".join(without_passwords(str(error)).split())[:200]
+            raise ConfigError(
+                f"cannot open the study {self.name} in {without_passwords(self.storage)}: {reason}"
+            ) from None
+
+
+@final
+class Trial(Callback):
+    """The trial that a run belongs to: is told each epoch, and ends the run where it is hopeless.
+
+    ``params`` are what the trial tries; ``pruned`` is the epoch after which it was ended, or None.
+    """
+
+    def __init__(self, place: Place, number: int) -> None:
+        optuna = load_optuna()
+        study = place.open(sampler=optuna.samplers.RandomSampler())
+        frozen = study.get_trials(deepcopy=False)[number]
+        self._trial = optuna.Trial(study, frozen._trial_id)
+        self.study, self.number = place.name, number
+        self.params: dict[str, Any] = dict(frozen.params)
+        self.pruned: int | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the record of the run says of it."""
+        found = {"nnjit.study": self.study, "nnjit.trial": str(self.number)}
+        return found | {f"nnjit.trial.{key}": str(value) for key, value in self.params.items()}
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Report the monitored value, and ask whether to go on."""
+        epoch = progress.history.last
+        with warnings.catch_warnings():  # a trial that is run again reports the same once more
+            warnings.simplefilter("ignore")
+            self._trial.report(epoch.flat()[progress.history.monitor], epoch.epoch)
+        last = epoch.epoch + 1 == progress.n_epochs
+        if not last and self._trial.should_prune():
+            self.pruned, progress.stop = epoch.epoch, True
+            self._trial.set_user_attr("pruned", epoch.epoch)
+
+
+def sampler(**options: Any) -> Any:
+    """Return Optuna's TPE, but with numbers that a person can read and type again."""
+    optuna = load_optuna()
+
+    def rounded(value: Any, distribution: Any) -> Any:
+        if not isinstance(distribution, optuna.distributions.FloatDistribution):
+            return value
+        return min(max(float(f"{value:.3g}"), distribution.low), distribution.high)
+
+    class Rounded(optuna.samplers.TPESampler):  # type: ignore[name-defined]
+        def sample_relative(self, study: Any, trial: Any, space: Any) -> Any:
+            found = super().sample_relative(study, trial, space)
+            return {key: rounded(value, space[key]) for key, value in found.items()}
+
+        def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+            value = super().sample_independent(study, trial, name, distribution)
+            return rounded(value, distribution)
+
+    return Rounded(**options)
+
+
+def load_optuna() -> Any:
+    """Import Optuna, quietly."""
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise ConfigError("a search needs optuna: pip install 'nnjit[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

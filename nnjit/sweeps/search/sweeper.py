@@ -1,0 +1,345 @@
+"""Search with Optuna instead of a grid: a sweeper for Hydra.
+
+A trial is a job of the sweep and has its number. Jobs report each epoch to the study; what they
+came to is read from the records of the sweep, so a search that was killed goes on where it was.
+"""
+
+import contextlib
+import json
+import shlex
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig, OmegaConf
+
+from ...config import trust
+from ...config.build import plain
+from ...errors import ConfigError, short
+from ...options import fits
+from ...runtime.threads import available_cores
+from ...storage.records import FAILED, FINISHED, JobRecord, summary_key
+from ...tracking import store_folders, without_passwords
+from ...tracking.summary import flatten
+from .study import Place, Trial, load_optuna, sampler
+
+TARGET = "hydra_plugins.nnjit.SearchSweeper"
+_APART = (
+    "hydra",
+    "tracking",
+    "name",
+    "trusted",
+)  # settings that a study may change between its trials
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+_SHOWN = 10  # trials in the table at the end
+
+
+def trial_of(hydra: DictConfig, cfg: DictConfig) -> Trial | None:
+    """Return the trial that a job of Hydra belongs to, None where it is none of a search."""
+    if hydra.mode is None or hydra.mode.name != "MULTIRUN" or not is_search(hydra):
+        return None
+    return Trial(Place.of(hydra.sweeper, cfg), hydra.job.num)
+
+
+def is_search(hydra: DictConfig) -> bool:
+    """Tell whether the jobs of a sweep are trials of a search."""
+    return hydra.sweeper.get("_target_") == TARGET
+
+
+def earlier(config: DictConfig) -> Path | None:
+    """Return the folder of the study that a search goes on with, if any."""
+    if not is_search(config.hydra):
+        return None
+    place = Place.of(config.hydra.sweeper, config)
+    if place.file is not None and not place.file.exists():
+        return None
+    try:
+        known = place.open().user_attrs
+    except KeyError:
+        return None
+    folder = Path(str(known.get("folder", "")))
+    if not folder.is_absolute() or not folder.is_dir():
+        return None
+    where = {"tracking.root": str(OmegaConf.select(config, "tracking.root") or "runs")}
+    given = Path(config.hydra.sweep.dir)
+    return trust.within(folder, [*store_folders(where), given], "hydra.sweep.dir")
+
+
+@final
+class SearchSweeper(Sweeper):
+    """Lets Optuna choose the overrides of each job. Parameters: ``conf/hydra/sweeper/optuna.yaml``.
+
+    A study ends with ``n_trials`` trials, those of earlier commands included.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        seed: int | None,
+        n_startup_trials: int,
+        params: DictConfig | None = None,
+        **place: Any,
+    ) -> None:
+        if n_trials < 1 or n_jobs < -1 or n_jobs == 0:
+            raise ConfigError(
+                f"hydra.sweeper.n_trials={n_trials} n_jobs={n_jobs}: use 1 or more, or "
+                "n_jobs=-1 for all cores"
+            )
+        self._n_trials = n_trials
+        self._n_jobs = available_cores() if n_jobs == -1 else n_jobs
+        self._seed, self._n_startup_trials = seed, n_startup_trials
+        self._params = dict(params or {})
+
+    def setup(
+        self, *, hydra_context: Any, task_function: Callable[..., Any], config: DictConfig
+    ) -> None:
+        """Take what Hydra says of the sweep, and make its launcher."""
+        self._config, self._loader = config, hydra_context.config_loader
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self._place = Place.of(config.hydra.sweeper, config)
+        self._folder = Path(config.hydra.sweep.dir)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until the study has as many as it should."""
+        self._fixed, self._space = self._read(arguments)
+        recipe = self._recipe()
+        with self._alone():
+            self._study = self._open()
+            try:
+                self._begin(recipe)
+                self._finish_begun()
+                while (left := self._n_trials - len(self._study.get_trials(deepcopy=False))) > 0:
+                    n = min(left, self._n_jobs)
+                    asked = [self._study.ask(self._distributions()) for _ in range(n)]
+                    self._run([(trial.number, trial.params) for trial in asked])
+            finally:
+                self._report()
+
+    def _read(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
+        """Return the overrides of every job, and those that are searched by their keys."""
+        parser = OverridesParser.create(config_loader=self._loader)
+        given = parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
+        given += parser.parse_overrides(list(arguments))
+        last = {o.get_key_element(): o for o in given}  # the command line has the last word
+        space = {key: o for key, o in last.items() if o.is_sweep_override()}
+        if not space:
+            raise ConfigError(
+                "there is nothing to search: add search=gru, or KEY='interval(LOW,HIGH)'"
+            )
+        return [str(o.input_line) for o in last.values() if not o.is_sweep_override()], space
+
+    def _distributions(self) -> dict[str, Any]:
+        return {key: _distribution(o) for key, o in self._space.items()}
+
+    def _recipe(self) -> dict[str, str]:
+        """Return what the trials of a study have in common; see that the first can be composed."""
+        first = {key: _first(d) for key, d in self._distributions().items()}
+        composed = self._loader.load_sweep_config(self._config, self._overrides(first))
+        kept = OmegaConf.masked_copy(composed, [k for k in composed if k not in _APART])
+        same = {key: str(value) for key, value in flatten(plain(kept)).items()}
+        return same | {key: str(o.input_line) for key, o in self._space.items()}
+
+    def _open(self) -> Any:
+        """Return the study, a new one where there is none of that name."""
+        loss = str(self._config.trainer.monitor).endswith("/loss")
+        study = self._place.open(direction="minimize" if loss else "maximize")
+        # A seed that begins anew would repeat the first trials of the study.
+        seed = None if self._seed is None else self._seed + len(study.trials)
+        study.sampler = sampler(n_startup_trials=self._n_startup_trials, seed=seed)
+        return study
+
+    def _begin(self, recipe: dict[str, str]) -> None:
+        """Take note of what the trials have in common, or see that it is as it was."""
+        known = _recorded_recipe(self._study) or recipe
+        for key in sorted({**known, **recipe}):
+            if known.get(key) != recipe.get(key):
+                raise ConfigError(
+                    f"the study {self._place.name} was begun with {key}={known.get(key)}, not "
+                    f"{recipe.get(key)}: start another with hydra.sweeper.study=NAME"
+                )
+        self._study.set_user_attr("recipe", json.dumps(recipe))
+        self._study.set_user_attr("folder", str(self._folder))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep another search out of the same study: each takes open trials for its own."""
+        from filelock import FileLock, Timeout
+
+        beside = self._place.file or Path("runs", "optuna").resolve()
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(beside.with_name(f".{beside.name}.{self._place.name}.lock"), timeout=0)
+        try:
+            with lock:
+                yield
+        except Timeout:
+            raise ConfigError(
+                f"another process searches in the study {self._place.name}: wait for it, or start "
+                "another with hydra.sweeper.study=NAME"
+            ) from None
+
+    def _finish_begun(self) -> None:
+        """Close the trials of a search that was interrupted; run those again that did not end."""
+        for trial in self._study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,)):
+            if not self._settle(trial.number):
+                self._check_tried(trial)
+                self._run([(trial.number, trial.params)])
+
+    def _check_tried(self, trial: Any) -> None:
+        """See that what a study says was tried is what this search may try."""
+        known = self._distributions()
+        for key, value in trial.params.items():
+            if key not in known or not _may_be(value, known[key]):
+                raise ConfigError(
+                    f"trial {trial.number} of the study {self._place.name} tried {short(key)}="
+                    f"{short(value)}, which this search does not: start another with "
+                    "hydra.sweeper.study=NAME"
+                )
+
+    def _run(self, trials: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Run trials whose numbers follow each other, and tell the study."""
+        jobs = [self._overrides(params) for _, params in trials]
+        self._launcher.launch(jobs, initial_job_idx=trials[0][0])
+        for number, _ in trials:
+            self._settle(number)
+
+    def _overrides(self, params: dict[str, Any]) -> list[str]:
+        return [
+            *self._fixed,
+            *(f"{self._space[k].get_key_element()}={v}" for k, v in params.items()),
+        ]
+
+    def _settle(self, number: int) -> bool:
+        """Tell the study what a trial came to; False where it did not come to an end."""
+        record = JobRecord.read(self._folder, number)
+        if record is None or record.status not in (FINISHED, FAILED):
+            return False
+        state = load_optuna().trial.TrialState
+        if record.status == FAILED:
+            self._study.tell(number, state=state.FAIL)
+        elif "pruned" in self._study.get_trials(deepcopy=False)[number].user_attrs:
+            self._study.tell(number, state=state.PRUNED)
+        else:
+            self._study.tell(number, record.score)
+        return True
+
+    def _report(self) -> None:
+        """Add figure, best trial and the command that repeats it to the sweep."""
+        from ...reporting import figures
+        from .. import sweep
+
+        trials, monitor = self._study.get_trials(deepcopy=False), str(self._config.trainer.monitor)
+        counts = [
+            f"{sum(t.state.name == state for t in trials)} {name}"
+            for state, name in _STATES.items()
+        ]
+        where = without_passwords(self._place.storage)
+        lines = [f"study    {self._place.name} in {where}: {', '.join(counts)}"]
+        values, files = {}, []
+        if any(t.state.name == "COMPLETE" for t in trials):
+            best = self._study.best_trial
+            again = ["python", "-m", "nnjit.run", *without_passwords(self._overrides(best.params))]
+            lines += [
+                f"best     trial {best.number} with {monitor} {best.value:.4f} at its best epoch",
+                f"again    {shlex.join(again)}",
+            ]
+            values = {"best/trial": float(best.number), summary_key("best", monitor): best.value}
+            files = [self._folder / "search.png"]
+            figure = figures.search(trials, _importance(self._study), monitor)
+            figure.savefig(files[0], dpi=110)
+        sweep.note(
+            [*_table(trials, self._study.direction.name == "MAXIMIZE"), *lines], values, files
+        )
+
+
+def _table(trials: Sequence[Any], maximize: bool) -> list[str]:
+    """Return the best trials as lines of text, best first."""
+    told = [t for t in trials if t.value is not None]
+    told.sort(key=lambda t: (t.state.name != "COMPLETE", -t.value if maximize else t.value))
+    keys = list(dict.fromkeys(key for t in trials for key in t.params))
+    rows = [["trial", "value", "", *(_short(key, keys) for key in keys)]]
+    for t in told[:_SHOWN]:
+        params = [str(t.params.get(key, "")) for key in keys]
+        rows.append([str(t.number), f"{t.value:.4f}", _STATES[t.state.name], *params])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    hidden = len(trials) - len(lines) + 1
+    return [*lines, *([f"and {hidden} more"] if hidden else []), ""]
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """Return the last part of a key, as much of it as tells it from the others."""
+    parts = key.split(".")
+    for n in range(1, len(parts)):
+        end = ".".join(parts[-n:])
+        if sum(f".{other}".endswith(f".{end}") for other in keys) == 1:
+            return end
+    return key
+
+
+def _distribution(override: Override) -> Any:
+    """Return what Optuna draws from for an override as ``interval(0,1)``."""
+    distributions, value, key = load_optuna().distributions, override.value(), override.key_or_group
+    log = "log" in getattr(value, "tags", ())
+    if override.is_choice_sweep():
+        plain_ones = (bool, int, float, type(None))
+        raw = list(override.sweep_iterator())
+        texts = list(override.sweep_iterator(transformer=Transformer.encode))
+        choices = [r if isinstance(r, plain_ones) else t for r, t in zip(raw, texts, strict=True)]
+        return distributions.CategoricalDistribution(
+            ["null" if choice is None else choice for choice in choices]
+        )
+    try:
+        if isinstance(value, IntervalSweep):
+            whole = isinstance(value.start, int) and isinstance(value.end, int)
+            kind = distributions.IntDistribution if whole else distributions.FloatDistribution
+            return kind(value.start, value.end, log=log)
+        if isinstance(value, RangeSweep):
+            numbers = list(value.range())
+            whole = all(isinstance(n, int) for n in numbers)
+            kind = distributions.IntDistribution if whole else distributions.FloatDistribution
+            return kind(numbers[0], numbers[-1], log=log, step=value.step)
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"{override.input_line}: {error}") from None
+    raise ConfigError(f"{key}: write choice(...), range(...) or interval(...)")
+
+
+def _may_be(value: Any, distribution: Any) -> bool:
+    choices = getattr(distribution, "choices", None)
+    if choices is not None:
+        return any(type(value) is type(choice) and value == choice for choice in choices)
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+
+
+def _recorded_recipe(study: Any) -> dict[str, str]:
+    try:
+        known = json.loads(study.user_attrs.get("recipe", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        known = None
+    if not fits(known, dict[str, str]):
+        raise ConfigError("the study is damaged: start another with hydra.sweeper.study=NAME")
+    return dict(known)
+
+
+def _first(distribution: Any) -> Any:
+    choices = getattr(distribution, "choices", None)
+    return choices[0] if choices else distribution.low
+
+
+def _importance(study: Any) -> dict[str, float]:
+    """Return the share of each parameter in how the trials differ, the largest first."""
+    optuna = load_optuna()
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):
+        warnings.simplefilter("ignore")  # too few trials, or all of them equal
+        return dict(optuna.importance.get_param_importances(study))
+    return {}

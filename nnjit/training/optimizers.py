@@ -1,0 +1,220 @@
+"""Optimisers: they take gradients by layer and name, and change the parameters in place."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..kernels import update
+from ..layers.gradients import FactoredGradient, as_array
+from .schedules import Schedule, Steady
+
+Array = NDArray[Any]
+Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
+Gradients = Mapping[str, Mapping[str, "Array | FactoredGradient"]]
+_MOST_IN_A_CALL = 1 << 24  # values of each array
+_LAYER_KEYS = ("learning_rate", "schedule", "clip_norm")
+
+
+def _update(kernel: Callable[..., None], arrays: Sequence[Array], *scalars: Any) -> None:
+    """Call a kernel on flat arrays, a part at a time where they are long: signals wait for it."""
+    for begin in range(0, arrays[0].size, _MOST_IN_A_CALL):
+        kernel(*(array[begin : begin + _MOST_IN_A_CALL] for array in arrays), *scalars)
+
+
+def _norm(grads: Mapping[str, Any]) -> float:
+    """Return the Euclidean norm over all arrays of a layer."""
+    return sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
+
+
+class Optimizer(ABC):
+    """Settings that all optimisers share, and the order of a step: clip, then update.
+
+    Parameters
+    ----------
+    learning_rate
+        Step size in epoch 0, above 0.
+    schedule
+        Its change over the epochs; steady where None.
+    clip_norm
+        Largest Euclidean norm of the gradient of each layer (None: no limit).
+    clip_global_norm
+        Largest norm over all layers together (None: no limit).
+    layers
+        Settings of single layers by name, such as ``{"rnn": {"learning_rate": 0.1, "clip_norm":
+        0.25, "schedule": ...}}``; they go before the settings above.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
+        layers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.schedule = schedule or Steady()
+        self.clip_norm = clip_norm
+        self.clip_global_norm = clip_global_norm
+        self.layers = {name: dict(settings) for name, settings in (layers or {}).items()}
+        self.state: dict[str, dict[str, Array]] = {}
+        self.n_steps = 0
+        for place, value in self._positive_settings():
+            no_limit = value is None and not place.endswith("learning_rate")
+            if not no_limit and (value is None or not value > 0):
+                raise ConfigError(f"optimizer.{place}={value} must be above 0")
+
+    def reset(self) -> None:
+        """Forget all steps: the next one is the first."""
+        self.state, self.n_steps = {}, 0
+
+    def check_layers(self, names: list[str]) -> None:
+        """Raise ConfigError where a layer that has settings, or a setting, does not exist."""
+        for layer, settings in self.layers.items():
+            if layer not in names:
+                raise ConfigError(
+                    f"optimizer.layers names '{layer}', the model has {', '.join(names)}"
+                )
+            for key in settings:
+                if key not in _LAYER_KEYS:
+                    known = ", ".join(_LAYER_KEYS)
+                    raise ConfigError(
+                        f"optimizer.layers.{layer}.{key} does not exist: choose from {known}"
+                    )
+
+    def rate(self, layer: str, epoch: int) -> float:
+        """Return the learning rate of a layer in an epoch."""
+        settings = self.layers.get(layer, {})
+        schedule = settings.get("schedule") or self.schedule
+        return float(settings.get("learning_rate", self.learning_rate) * schedule.factor(epoch))
+
+    def step(self, params: Parameters, grads: Gradients, epoch: int = 0) -> None:
+        """Change ``params`` in place by one step along ``grads``."""
+        self.n_steps += 1
+        for layer, layer_grads in self._clipped(grads).items():
+            rate = self.rate(layer, epoch)
+            for name, gradient in layer_grads.items():
+                w = params[layer][name]
+                if not w.flags.c_contiguous:  # its flat form would be a copy: it would never change
+                    raise ConfigError(f"{layer}.{name} must be in C order: np.ascontiguousarray")
+                self._update(f"{layer}.{name}", w, gradient, rate)
+
+    @abstractmethod
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        """Change ``w`` in place; ``key`` names it in ``self.state``."""
+
+    def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
+        if key not in self.state:
+            self.state[key] = {name: np.zeros_like(w) for name in names}
+        kept = self.state[key]
+        if any(name not in kept or kept[name].shape != w.shape for name in names):
+            raise ConfigError(f"the optimizer's memory of {key} is of another model: call reset()")
+        return [kept[name].reshape(-1) for name in names]
+
+    def _positive_settings(self) -> list[tuple[str, Any]]:
+        keys = ("learning_rate", "clip_norm", "clip_global_norm")
+        found = [(key, getattr(self, key)) for key in keys]
+        for layer, settings in self.layers.items():
+            found += [(f"layers.{layer}.{k}", settings[k]) for k in keys[:2] if k in settings]
+        return found
+
+    def _clipped(self, grads: Gradients) -> Gradients:
+        limits = {
+            name: self.layers.get(name, {}).get("clip_norm", self.clip_norm) for name in grads
+        }
+        if self.clip_global_norm is None and not any(limits.values()):
+            return grads
+        clipped = {
+            layer: {n: as_array(g) for n, g in group.items()} for layer, group in grads.items()
+        }
+        for layer, limit in limits.items():
+            _scale_to(limit, _norm(clipped[layer]), clipped[layer])
+        total = sqrt(sum(_norm(group) ** 2 for group in clipped.values()))
+        for group in clipped.values():
+            _scale_to(self.clip_global_norm, total, group)
+        return clipped
+
+
+def _scale_to(limit: float | None, norm: float, group: dict[str, Array]) -> None:
+    if limit is not None and norm > limit:
+        for name, g in group.items():
+            group[name] = g * g.dtype.type(limit / norm)
+
+
+@final
+class SGD(Optimizer):
+    """``w -= learning_rate * g``; with momentum, ``v = momentum * v + g; w -= learning_rate * v``.
+
+    Parameters
+    ----------
+    momentum
+        From 0 (plain) to below 1.
+    options
+        See `Optimizer`.
+    """
+
+    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, **options: Any) -> None:
+        super().__init__(learning_rate, **options)
+        if not 0 <= momentum < 1:
+            raise ConfigError(f"optimizer.momentum={momentum} must be from 0 to below 1")
+        self.momentum = momentum
+
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        if self.momentum == 0 and isinstance(g, FactoredGradient):
+            g.add_to(w, -rate)
+            return
+        flat, number = as_array(g).reshape(-1), w.dtype.type
+        if self.momentum == 0:
+            _update(update.sgd, [w.reshape(-1), flat], number(rate))
+        else:
+            (v,) = self._buffers(key, w, "v")
+            arrays = [w.reshape(-1), flat, v]
+            _update(update.momentum, arrays, number(rate), number(self.momentum))
+
+
+@final
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015).
+
+    Parameters
+    ----------
+    beta1, beta2
+        Memory of the mean and of the square of the gradient, from 0 to below 1.
+    epsilon
+        Added to the root of the square.
+    options
+        See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"optimizer.{name}={value} must be from 0 to below 1")
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        m, v = self._buffers(key, w, "m", "v")
+        scalars = (
+            rate / (1 - self.beta1**self.n_steps),
+            self.beta1,
+            1 - self.beta1,
+            self.beta2,
+            1 - self.beta2,
+            sqrt(1 - self.beta2**self.n_steps),
+            self.epsilon,
+        )
+        arrays = [w.reshape(-1), as_array(g).reshape(-1), m, v]
+        _update(update.adam, arrays, *map(w.dtype.type, scalars))

@@ -1,0 +1,379 @@
+"""The training loop: epochs, batches, evaluation. It knows no tracker and no terminal."""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.clips import DataSplits
+from ..errors import ConfigError, DataError, DivergedError
+from ..layers import Bptt, Codes
+from ..layers.recurrent import Recurrent
+from ..model import Sequential
+from ..runtime import signals
+from ..runtime.threads import set_threads
+from . import losses, metrics
+from .callbacks import Callback, EarlyStopping, Position, Progress
+from .checkpoint import TrainingState
+from .history import Epoch, Evaluation, History
+from .optimizers import Optimizer
+
+Array = NDArray[Any]
+Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
+_REDUCTIONS = ("mean", "sum")
+_FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
+# Streams of random numbers, apart from each other: drawing more from one changes no other.
+_INIT, _SHUFFLE, _DROPOUT = range(3)
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """Data that was checked for a model: for each set its inputs and labels, and what they mean."""
+
+    sets: dict[str, tuple[Array, NDArray[np.int64]]]
+    monitor: str
+    n_batches: int
+    n_classes: int
+    positive: int = 1
+    classes: tuple[str, ...] = ()
+
+
+@final
+class Trainer:
+    """Settings of a training run; `fit` runs it.
+
+    Parameters
+    ----------
+    optimizer
+        Changes the parameters after each batch.
+    loss
+        Name of a loss, see `nnjit.losses`.
+    epochs
+        Number of passes over the training set, 1 or more; each `fit` makes that many.
+    batch_size
+        Clips per step.
+    keep_remainder
+        Train on the last, smaller batch of an epoch too.
+    reduction
+        "mean" or "sum" of the gradients of a batch. A sum at learning rate r is a mean at
+        ``r * batch_size``.
+    seed
+        Seed of initial parameters, order of batches and dropout; None draws one, kept in ``seed``.
+    threads
+        Number of threads, None for one per core. It changes no result.
+    monitor
+        ``set/metric`` that tells the best epoch; a metric alone is of the validation set. Where
+        there is no such set the training set's counts, with a warning.
+    restore_best
+        Leave the model with the parameters of the best epoch instead of the last.
+    patience
+        Stop when the best epoch lies so many epochs back; None trains them all.
+    bptt
+        How recurrent layers go back through time.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        loss: str = "mse",
+        epochs: int = 10,
+        batch_size: int = 16,
+        keep_remainder: bool = False,
+        reduction: str = "mean",
+        seed: int | None = 0,
+        threads: int | None = None,
+        monitor: str = "val/accuracy",
+        restore_best: bool = False,
+        patience: int | None = None,
+        bptt: Bptt | None = None,
+    ) -> None:
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"trainer.{name}={value} must be a whole number, 1 or more")
+        if reduction not in _REDUCTIONS:
+            known = ", ".join(_REDUCTIONS)
+            raise ConfigError(f"trainer.reduction={reduction} does not exist: choose from {known}")
+        if monitor.split("/")[-1] not in ("loss", "accuracy", *metrics.METRICS):
+            known = ", ".join(("loss", "accuracy", *metrics.METRICS))
+            raise ConfigError(f"trainer.monitor={monitor}: after the set, choose from {known}")
+        if seed is not None and seed < 0:
+            raise ConfigError(f"seed={seed} must be 0 or more, or null for a new one each time")
+        self.optimizer = optimizer
+        self.loss = losses.get(loss)
+        self.epochs, self.batch_size = epochs, batch_size
+        self.keep_remainder, self.reduction = keep_remainder, reduction
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self.threads = threads
+        self.monitor, self.restore_best = monitor, restore_best
+        self.bptt = bptt or Bptt()
+        if patience is not None and patience < 1:
+            raise ConfigError(f"trainer.patience={patience} must be 1 epoch or more, or null")
+        self.patience = patience
+        self._fitted: Sequential | None = None
+
+    def fit(
+        self,
+        model: Sequential,
+        data: "DataSplits | Arrays | Task",
+        callbacks: Sequence[Callback] = (),
+        resume: TrainingState | None = None,
+    ) -> History:
+        """Train a model, which is built first if it is not built yet.
+
+        Parameters
+        ----------
+        model
+            Changed in place.
+        data
+            The splits of a data set, or ``{"train": (x, labels), "val": (x, labels), ...}`` with
+            x as `Sequential.forward` takes it and labels (N,) from 0 on; or what `prepare` made of
+            either.
+        callbacks
+            Listeners, called in order.
+        resume
+            Where to go on, as `Checkpoint.read` returns it: with the same settings, model and data,
+            the end is the same to the bit as without the interruption. None starts at epoch 0.
+
+        Raises
+        ------
+        DivergedError
+            When the loss of a batch or a set is NaN or infinite.
+        CheckpointError
+            Where ``resume`` is of other settings or of another model.
+        ConfigError, DataError, ShapeError
+            Where settings, data and model do not go together.
+        KeyboardInterrupt
+            After Ctrl-C, SIGTERM and SIGHUP, when the callbacks have heard `on_interrupt`. The
+            latter two then end the process, where the program has no handlers of its own.
+        """
+        with signals.heard():
+            return self._fit(model, data, callbacks, resume)
+
+    def _fit(
+        self,
+        model: Sequential,
+        data: "DataSplits | Arrays | Task",
+        callbacks: Sequence[Callback],
+        resume: TrainingState | None,
+    ) -> History:
+        task = data if isinstance(data, Task) else self.prepare(model, data)
+        progress = self._begin(model, task, resume)
+        if self.patience is not None:  # first, so that the others see that the end has come
+            callbacks = [EarlyStopping(self.patience), *callbacks]
+        for callback in callbacks:
+            callback.on_train_begin(progress)
+        try:
+            while not progress.finished:
+                self._run_epoch(progress, task, callbacks)
+        except KeyboardInterrupt:
+            for callback in callbacks:
+                callback.on_interrupt(progress)
+            raise
+        if self.restore_best:
+            model.set_params(progress.best)
+            progress.history.restored = True
+        for callback in callbacks:
+            callback.on_train_end(progress)
+        return progress.history
+
+    def evaluate(
+        self,
+        model: Sequential,
+        x: Array,
+        labels: NDArray[np.int64],
+        n_classes: int = 2,
+        positive: int = 1,
+        classes: tuple[str, ...] = (),
+    ) -> Evaluation:
+        """Return loss, metrics and probabilities on a set, with dropout off.
+
+        Parameters
+        ----------
+        x
+            As `Sequential.check` returns it.
+        labels : (N,)
+        """
+        logits = model.logits(x)
+        values, _ = self.loss(logits, model.activation, self._targets(model, labels))
+        p = model.activation.forward(logits.T).T
+        confusion = metrics.confusion_matrix(labels, model.decide(p), n_classes)
+        found, undefined = metrics.scores(confusion, positive, classes)
+        return Evaluation({"loss": float(values.mean()), **found}, undefined, confusion, p)
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    def prepare(self, model: Sequential, data: DataSplits | Arrays) -> "Task":
+        """Build the model where needed, and check it against the settings and every set."""
+        set_threads(self.threads)
+        for layer in model.layers:
+            if isinstance(layer, Recurrent):
+                layer.bptt = self.bptt
+        if isinstance(data, DataSplits):
+            arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
+            n_classes = len(data.classes)
+        else:
+            _check_arrays(data)
+            arrays = data
+            n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
+        self._build(model, data)
+        self.loss.check(model.activation)
+        self.optimizer.check_layers(list(model.params))
+        if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
+            raise ConfigError(
+                f"the model has {model.head.units} outputs for {n_classes} classes: "
+                f"give the last layer units={n_classes}"
+            )
+        sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
+        n_batches, monitor = self._count_batches(len(sets["train"][0])), self._monitor(sets)
+        if isinstance(data, DataSplits):
+            return Task(sets, monitor, n_batches, n_classes, data.positive, data.classes)
+        return Task(sets, monitor, n_batches, n_classes)
+
+    def _build(self, model: Sequential, data: DataSplits | Arrays) -> None:
+        inputs = None
+        if isinstance(data, DataSplits):
+            inputs = Codes(data.encoding.n_steps, data.encoding.levels)
+        if model.inputs is None:
+            if inputs is None:
+                raise ConfigError(
+                    "build the model for these arrays first: model.build(Signal(T, D))"
+                )
+            model.build(inputs, self._stream(_INIT))
+        elif inputs is not None and model.inputs != inputs:
+            raise ConfigError(
+                f"the model was built for {model.inputs}, the data set gives "
+                f"{inputs}: build a new one"
+            )
+
+    def _count_batches(self, n_train: int) -> int:
+        n_batches = n_train // self.batch_size
+        if self.keep_remainder and n_train % self.batch_size:
+            n_batches += 1
+        if n_batches == 0:
+            raise ConfigError(
+                f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
+                "lower it, or set trainer.keep_remainder=true"
+            )
+        return n_batches
+
+    def _begin(self, model: Sequential, task: "Task", resume: TrainingState | None) -> Progress:
+        history = History(task.monitor)
+        progress = Progress(
+            model, history, self.epochs, task.n_batches, self.optimizer, seed=self.seed
+        )
+        if resume is not None:
+            resume.check_sets(*_measures(task))
+            resume.restore(progress)
+        elif self._fitted is not model:  # what the optimizer remembers is about another model
+            self.optimizer.reset()
+        self._fitted = model
+        return progress
+
+    def _targets(self, model: Sequential, labels: NDArray[np.int64]) -> Array:
+        units, dtype = model.head.units, np.dtype(model.dtype)
+        if units == 1:
+            return labels[:, None].astype(dtype)
+        return np.eye(units, dtype=dtype)[labels]
+
+    def _run_epoch(self, progress: Progress, task: "Task", callbacks: Sequence[Callback]) -> None:
+        model, history = progress.model, progress.history
+        progress.epoch = epoch = len(history.epochs)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
+            seconds = self._train_epoch(progress, task.sets["train"], callbacks)
+            evaluations = {
+                name: self.evaluate(model, x, labels, task.n_classes, task.positive, task.classes)
+                for name, (x, labels) in task.sets.items()
+            }
+        for name, evaluation in evaluations.items():
+            self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
+        rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
+        history.add(Epoch(epoch, rates, evaluations, seconds))
+        if self.restore_best and history.best is history.last:
+            progress.best = model.copy_params()
+        for callback in callbacks:
+            callback.on_epoch_end(progress)
+        # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
+        progress.position = Position(epoch + 1)
+
+    def _train_epoch(
+        self, progress: Progress, train: tuple[Array, Array], callbacks: Sequence[Callback]
+    ) -> float:
+        """Train on the batches that are left of an epoch; return the seconds of all of them."""
+        model, epoch, start = progress.model, progress.epoch, progress.position or Position()
+        x, labels = train
+        order = self._stream(_SHUFFLE, epoch).permutation(len(x))
+        dropout = self._stream(_DROPOUT, epoch)
+        if start.dropout is not None:
+            dropout.bit_generator.state = start.dropout
+        targets = self._targets(model, labels)
+        began = time.perf_counter() - start.seconds
+        for batch in range(start.batch, progress.n_batches):
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
+            values, dz = self.loss(logits, model.activation, targets[rows])
+            loss = float(values.mean())
+            self._check_finite(loss, f"epoch {epoch}, batch {batch}")
+            if self.reduction == "mean":
+                dz /= len(rows)
+            gradients = model.backward(dz, caches)
+            progress.position = None
+            self.optimizer.step(model.params, gradients, epoch)
+            seconds, state = time.perf_counter() - began, dropout.bit_generator.state
+            progress.position = Position(epoch, batch + 1, dict(state), seconds)
+            correct = model.decide(model.activation.forward(logits.T).T) == labels[rows]
+            progress.mark_batch(batch, loss, float(correct.mean()))
+            for callback in callbacks:
+                callback.on_batch_end(progress)
+        return time.perf_counter() - began
+
+    def _check_finite(self, loss: float, where: str) -> None:
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in {where}: lower "
+                f"optimizer.learning_rate={self.optimizer.learning_rate}, "
+                "or set optimizer.clip_norm"
+            )
+
+    def _monitor(self, sets: Mapping[str, Any]) -> str:
+        name, _, metric = self.monitor.rpartition("/")
+        name = name or "val"
+        if name in sets:
+            return f"{name}/{metric}"
+        if name not in _FALLBACK:
+            raise ConfigError(
+                f"trainer.monitor={self.monitor} names no set: choose from {', '.join(sets)}"
+            )
+        warnings.warn(
+            f"trainer.monitor={self.monitor}, but there is no set '{name}': "
+            f"train/{metric} tells the best epoch",
+            stacklevel=3,
+        )
+        return f"train/{metric}"
+
+
+def _measures(task: Task) -> tuple[dict[str, int], set[str], int]:
+    """Return the size of each set, the names of what is measured on it, the number of classes."""
+    nothing = np.zeros((task.n_classes, task.n_classes), np.int64)
+    found, _ = metrics.scores(nothing, task.positive, task.classes)
+    return {k: len(y) for k, (_, y) in task.sets.items()}, {"loss", *found}, task.n_classes
+
+
+def _check_arrays(data: Arrays) -> None:
+    if "train" not in data:
+        raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
+    for name, (x, labels) in data.items():
+        _check_labels(name, np.asarray(labels), len(x))
+
+
+def _check_labels(name: str, labels: Array, n: int) -> None:
+    if labels.shape != (n,) or labels.dtype.kind not in "iu" or (n and labels.min() < 0):
+        raise DataError(
+            f"the labels of set '{name}' must be {n} whole numbers from 0 on, "
+            f"got {labels.dtype} {labels.shape}"
+        )
