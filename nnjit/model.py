@@ -13,6 +13,7 @@ from .kernels._lanes import LANES
 from .kernels.batch import gather
 from .layers import LAYERS, Codes, Dense, Layer, Parameter, Signal
 from .options import check_options, expect
+from .parts import Part
 from .runtime import memory
 from .runtime.threads import check_wanted
 
@@ -48,7 +49,7 @@ def _gather(tiles: Array, data: Array, rows: Array) -> None:
 
 
 @final
-class Sequential:
+class Sequential(Part):
     """A stack of layers, the last one Dense.
 
     Parameters

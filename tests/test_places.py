@@ -11,8 +11,8 @@ import pytest
 import toy
 
 from nnjit.classifier import Classifier
+from nnjit.commands.arguments import store_options
 from nnjit.errors import ConfigError
-from nnjit.reporting.messages import store_options
 from nnjit.runtime.places import given_path, have_home
 from nnjit.tracking import (
     MlflowTracker,

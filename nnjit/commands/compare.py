@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..errors import ConfigError
-from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.places import given_path
 from ..runtime.text import say
+from .arguments import key_values, store_options
 
 if TYPE_CHECKING:
     from ..tracking.query import RecordedRun

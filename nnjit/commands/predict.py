@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
-from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.places import given_path
 from ..runtime.text import say
+from .arguments import key_values, store_options
 
 USAGE = """\
 Judge recordings with a trained model.

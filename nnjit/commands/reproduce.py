@@ -14,9 +14,10 @@ from ..datasets.names import root_folder
 from ..errors import ConfigError, DataError, TrackingError
 from ..options import names
 from ..reporting import terminal
-from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.environment import environment
 from ..runtime.places import given_path
+from .arguments import key_values, store_options
 
 if TYPE_CHECKING:
     from ..datasets import DataSplits

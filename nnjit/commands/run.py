@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 
 from .. import tracking
 from ..config import build as composition
-from ..config.overrides import ordered
+from ..config.overrides import ordered, quoted
 from ..errors import ConfigError, DataError, DivergedError, UnrecordedError
 from ..reporting import terminal
-from ..reporting.messages import one_line_errors, one_line_warnings, quoted
+from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.secrets import hide
 from ..runtime.text import markdown_block, say
 from ..storage.records import Outcome

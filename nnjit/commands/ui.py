@@ -13,7 +13,8 @@ from typing import IO
 
 from .. import guard as guard_module
 from ..errors import ConfigError, TrackingError
-from ..reporting.messages import key_values, one_line_errors, one_line_warnings, store_options
+from ..reporting.messages import one_line_errors, one_line_warnings
+from .arguments import key_values, store_options
 
 USAGE = """\
 Open MLflow's pages on the store, with columns and charts that show what matters.

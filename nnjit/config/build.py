@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -17,12 +17,15 @@ PACKAGE = Path(__file__).parent.parent
 # In a wheel conf lies inside the package, in a checkout beside it.
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
+T = TypeVar("T")
 _NOTHING = OmegaConf.create({})
 _OF_HYDRA = ("_args_", "_partial_", "_recursive_", "_convert_")  # how instantiate is to call
 
 
-def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> Any:
-    """Return the object that ``cfg[place]`` describes.
+def build(cfg: DictConfig, place: str, kind: type[T]) -> T:
+    """Return the object that ``cfg[place]`` describes, one of this kind.
+
+    Besides nnjit's own classes those of the packages in ``cfg.trusted`` are built.
 
     Interpolations are resolved once. What is one still, by an escape or put together of parts, is
     refused: building would resolve it again, after the check.
@@ -34,9 +37,8 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
         a value has the wrong type; and whatever the object's own checks raise.
     """
     try:
-        plain = OmegaConf.to_container(
-            cfg.get(place) or _NOTHING, resolve=True, throw_on_missing=True
-        )
+        node = OmegaConf.select(cfg, place, default=_NOTHING) or _NOTHING
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
@@ -45,14 +47,15 @@ def build(cfg: DictConfig, place: str, trusted: Sequence[str] | None = ()) -> An
         raise ConfigError(f"{place} names nothing to build: see --help for its choices")
     trust.check_settled(plain, place)
     _refuse_files(plain, place)
-    if isinstance(trusted, str) or not isinstance(trusted or (), Sequence):
+    trusted = cfg.get("trusted") or ()
+    if isinstance(trusted, str) or not isinstance(trusted, Sequence):
         raise ConfigError(f"trusted={trusted} is no list: write trusted=[PACKAGE]")
-    packages = tuple(trusted or ())
-    part, kind = _check(plain, place, packages), _kind(place)
+    part = _check(plain, place, tuple(trusted))
     if not fits(part, kind):
         raise ConfigError(f"{place}._target_={plain['_target_']} is no {kind.__name__}")
     try:
-        return instantiate(plain, _convert_="all")
+        built: T = instantiate(plain, _convert_="all")
+        return built
     except InstantiationException as error:
         if isinstance(error.__cause__, NnjitError):
             raise error.__cause__ from None
@@ -106,17 +109,6 @@ def _refuse_files(node: Any, place: str) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first line of a message that has something to say."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-
-
-def _kind(place: str) -> type:
-    """Return what stands at a place of the configuration."""
-    from ..datasets import Dataset
-    from ..model import Sequential
-    from ..tracking import Tracker
-    from ..training.trainer import Trainer
-
-    kinds = {"dataset": Dataset, "model": Sequential, "tracking": Tracker, "trainer": Trainer}
-    return kinds.get(place, object)
 
 
 def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:

@@ -51,6 +51,27 @@ def ordered(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with quotes around values that Hydra's grammar does not know.
+
+    A shell has taken the user's own quotes away: paths with umlauts, commas or ``~`` arrive bare.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found = OverridesParser.create(), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and not argument.startswith("-"):
+            try:
+                parser.parse_override(argument)
+            except HydraException:
+                escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+                argument = f'{key}="{escaped}"'
+        found.append(argument)
+    return found
+
+
 def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     """Return one line for what Hydra says against the options; None for a bug.
 

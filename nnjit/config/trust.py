@@ -25,6 +25,7 @@ from typing import Any
 
 from ..errors import ConfigError, NnjitError, TrackingError, short
 from ..options import fits
+from ..parts import Part
 
 _MOST_VALUES, _MOST_DEPTH = 10_000, 20  # of a configuration; few bytes of YAML can mean billions
 _GROUPS = (
@@ -50,9 +51,6 @@ def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
     """Return the class that a ``_target_`` names, a part of nnjit or of a trusted package."""
     from hydra._internal.utils import _locate  # finds what hydra.utils.instantiate will build
 
-    from .. import datasets, layers, model, tracking
-    from ..training import optimizers, schedules, trainer
-
     if not isinstance(target, str):
         raise ConfigError(f"{place}._target_={short(target)} is no name of a class")
     package = target.split(".")[0]
@@ -67,11 +65,7 @@ def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
         raise ConfigError(
             f"{place}._target_={short(target)} does not exist: {short(error)}"
         ) from None
-    parts = (
-        *(datasets.Dataset, layers.Layer, layers.Bptt, model.Sequential, trainer.Trainer),
-        *(optimizers.Optimizer, schedules.Schedule, tracking.Tracker),
-    )
-    if package in trusted or (inspect.isclass(found) and issubclass(found, parts)):
+    if package in trusted or (inspect.isclass(found) and issubclass(found, Part)):
         return found
     raise ConfigError(f"{place}._target_={target} is no part that a configuration can build")
 

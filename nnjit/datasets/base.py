@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
+from ..parts import Part
 from ..runtime.places import given_path
 from . import copies
 from .audio import Prepared, encode_signal
@@ -47,7 +48,7 @@ class Recording:
     track: str = ""
 
 
-class Dataset(ABC):
+class Dataset(Part, ABC):
     """Labelled recordings that become encoded clips, split for training.
 
     A subclass says its `name`, its `classes` and its `sources`; the rest is shared.

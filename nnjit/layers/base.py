@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import initializers
 from ..activations import Activation
+from ..parts import Part
 from .spec import Spec
 
 Array = NDArray[Any]
@@ -67,7 +68,7 @@ class Parameter:
         return np.full(self.block, start, dtype)
 
 
-class Layer(ABC):
+class Layer(Part, ABC):
     """A function with parameters, and its derivative; arrays are tiled, see `spec`.
 
     A layer keeps its options (the arguments of its constructor, under the same names), its

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import final
 
 from ..errors import ConfigError
+from ..parts import Part
 
 
 @final
 @dataclass(frozen=True)
-class Bptt:
+class Bptt(Part):
     """Settings of back-propagation through time.
 
     Parameters

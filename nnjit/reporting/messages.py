@@ -1,16 +1,16 @@
-"""The edge of the command line: errors and warnings as one line, exit codes, signals."""
+"""Errors and warnings as one line for a person, and the exit codes that go with them."""
 
 import contextlib
 import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigError, NnjitError
+from ..errors import NnjitError
 from ..runtime import signals
+from ..runtime.secrets import without_passwords
 from ..runtime.text import open_streams, say
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
@@ -45,9 +45,7 @@ def one_line_errors() -> Iterator[None]:
 
 def _exit(message: str, code: int = 1) -> None:
     with contextlib.suppress(OSError):  # the terminal may have gone
-        from ..runtime.secrets import without_passwords
-
-    say(f"nnjit: {without_passwords(' '.join(message.split()))}", sys.stderr)
+        say(f"nnjit: {without_passwords(' '.join(message.split()))}", sys.stderr)
     raise SystemExit(code) from None
 
 
@@ -67,74 +65,9 @@ def explain(error: BaseException) -> str | None:
             f"there is not enough memory ({str(error) or 'no more was given'}): lower the sizes of "
             "layers, trainer.batch_size, dataset.n_clips, duration or rate"
         )
-    from ..config import overrides
+    from ..config import overrides  # brings Hydra, which most commands do without
 
     return overrides.explain(error, sys.argv[1:])
-
-
-def key_values(
-    arguments: Sequence[str], keys: Sequence[str], others: bool = False
-) -> Iterator[tuple[str, str]]:
-    """Yield the KEY=VALUE arguments of a command as pairs.
-
-    Parameters
-    ----------
-    others
-        Yield arguments without a key, and files, with an empty one.
-
-    Raises
-    ------
-    ConfigError
-        For a key that is not among ``keys``, and for what has none where that is not asked for.
-    """
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if argument.startswith("-") and not Path(argument).exists():
-            raise ConfigError(f"{argument} is no option: write KEY=VALUE; see --help")
-        if key in keys and equals:
-            yield key, value
-        elif others and (not equals or Path(argument).exists()):
-            yield "", argument
-        elif not equals:
-            raise ConfigError(f"cannot read '{argument}': write KEY=VALUE; see --help")
-        else:
-            from ..options import choose
-
-            raise ConfigError(f"{key} does not exist: {choose(key, keys)}")
-
-
-def store_options(options: Mapping[str, str]) -> str:
-    """Return the address of the store that ``root=`` and ``uri=`` name."""
-    from ..tracking import store_uri
-    from ..tracking.address import warn_of_other_store
-
-    if options.get("uri"):
-        return options["uri"]
-    uri = store_uri(Path(options.get("root", "runs")))
-    if "root" not in options:
-        warn_of_other_store(uri)
-    return uri
-
-
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with quotes around values that Hydra's grammar does not know.
-
-    A shell has taken the user's own quotes away: paths with umlauts, commas or ``~`` arrive bare.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser, found = OverridesParser.create(), []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and not argument.startswith("-"):
-            try:
-                parser.parse_override(argument)
-            except HydraException:
-                escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-                argument = f'{key}="{escaped}"'
-        found.append(argument)
-    return found
 
 
 @contextlib.contextmanager

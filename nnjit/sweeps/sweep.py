@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import build as composition
 from ..config import trust
+from ..config.overrides import quoted
 from ..errors import ConfigError
 from ..reporting import terminal, variants
-from ..reporting.messages import one_line_errors, quoted
+from ..reporting.messages import one_line_errors
 from ..runtime.places import given_path
 from ..runtime.secrets import hide
 from ..runtime.text import markdown_block
@@ -33,6 +34,7 @@ from ..tracking import Parent, SweepInfo, SweepReport, without_passwords
 from ..tracking.parent import VARIABLE
 from ..tracking.recording import Step, carry_out, told
 from .jobs import title
+from .notes import NOTES
 from .search import sweeper as search
 
 _PLAN = "sweep.json"
@@ -69,9 +71,6 @@ class Sweep:
 
     def __init__(self, folder: Path, plan: Plan, parent: Parent) -> None:
         self.folder, self.plan, self.parent = folder, plan, parent
-        self.notes: list[str] = []
-        self.values: dict[str, float] = {}
-        self.files: list[Path] = []
 
     @classmethod
     def open(cls, config: DictConfig) -> "Sweep":
@@ -158,8 +157,8 @@ class Sweep:
             status,
             records,
             self._description(found),
-            self.values or variants.means(found),
-            [*self._files(found), *self.files],
+            NOTES.values or variants.means(found),
+            [*self._files(found), *NOTES.files],
         )
         self._print_results(found, unfinished)  # before the store, which may fail
         lines: list[str] = []
@@ -185,7 +184,7 @@ class Sweep:
     def _description(self, found: Sequence[variants.Variant]) -> str:
         command = shlex.join(["python", "-m", "nnjit.run", *self.plan.arguments])
         table = f"{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
-        notes = markdown_block("\n".join(self.notes)) if self.notes else ""
+        notes = markdown_block("\n".join(NOTES.lines)) if NOTES.lines else ""
         return "\n\n".join(part for part in (markdown_block(command), notes, table) if part)
 
     def _files(self, found: Sequence[variants.Variant]) -> list[Path]:
@@ -218,7 +217,7 @@ class Sweep:
                 out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)
         if missing := sum(record.reason == _NOT_BEGUN for record in unfinished):
             out.print(f"{missing} of {self.plan.total} jobs did not begin")
-        for line in self.notes:
+        for line in NOTES.lines:
             out.print(line, soft_wrap=True)
 
     def _print_directions(self, lines: Sequence[str], unfinished: bool) -> None:
@@ -230,14 +229,6 @@ class Sweep:
             more = trust.to_give_again(self.plan.arguments)
             command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *more])
             out.print(f"resume   {command}", soft_wrap=True)
-
-
-def note(lines: Sequence[str], values: dict[str, float], files: Sequence[Path]) -> None:
-    """Add lines, values and files to what the sweep under way says at its end."""
-    if _current is not None:
-        _current.notes += lines
-        _current.values |= values
-        _current.files += files
 
 
 @contextlib.contextmanager

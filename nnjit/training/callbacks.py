@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
+from ..parts import Part
+
 if TYPE_CHECKING:
     from ..model import Sequential
     from .history import History
@@ -79,7 +81,7 @@ class Progress:
             self._first = self.epoch * self.n_batches + batch
 
 
-class Callback:
+class Callback(Part):
     """A listener that hears nothing; a subclass takes what it wants."""
 
     def on_train_begin(self, progress: Progress) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..kernels import update
 from ..layers.gradients import FactoredGradient, as_array
+from ..parts import Part
 from .schedules import Schedule, Steady
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ def _norm(grads: Mapping[str, Any]) -> float:
     return sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
 
 
-class Optimizer(ABC):
+class Optimizer(Part, ABC):
     """Settings that all optimisers share, and the order of a step: clip, then update.
 
     Parameters

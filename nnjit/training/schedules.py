@@ -5,9 +5,10 @@ from math import exp
 from typing import final
 
 from ..errors import ConfigError
+from ..parts import Part
 
 
-class Schedule(ABC):
+class Schedule(Part, ABC):
     """A factor for each epoch."""
 
     @abstractmethod

@@ -14,6 +14,7 @@ from ..errors import ConfigError, DataError, DivergedError
 from ..layers import Bptt, Codes
 from ..layers.recurrent import Recurrent
 from ..model import Sequential
+from ..parts import Part
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics
@@ -44,7 +45,7 @@ class Task:
 
 
 @final
-class Trainer:
+class Trainer(Part):
     """Settings of a training run; `fit` runs it.
 
     Parameters

@@ -15,7 +15,7 @@ from conftest import GUITAR
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nnjit.classifier import Classifier
-from nnjit.reporting.messages import quoted
+from nnjit.config.overrides import quoted
 
 UNTRACKED = (*SMALL, "tracking=none")
 

@@ -26,6 +26,7 @@ from ...runtime.threads import available_cores
 from ...storage.records import FAILED, FINISHED, JobRecord, summary_key
 from ...tracking import store_folders, without_passwords
 from ...tracking.summary import flatten
+from ..notes import NOTES
 from .study import Place, Trial, load_optuna, sampler
 
 TARGET = "hydra_plugins.nnjit.SearchSweeper"
@@ -232,8 +233,7 @@ class SearchSweeper(Sweeper):
 
     def _report(self) -> None:
         """Add figure, best trial and the command that repeats it to the sweep."""
-        from ...reporting import figures
-        from .. import sweep
+        from ...reporting import figures  # brings matplotlib
 
         trials, monitor = self._study.get_trials(deepcopy=False), str(self._config.trainer.monitor)
         counts = [
@@ -254,7 +254,7 @@ class SearchSweeper(Sweeper):
             files = [self._folder / "search.png"]
             figure = figures.search(trials, _importance(self._study), monitor)
             figure.savefig(files[0], dpi=110)
-        sweep.note(
+        NOTES.add(
             [*_table(trials, self._study.direction.name == "MAXIMIZE"), *lines], values, files
         )
 
