@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
     from .training.callbacks import Callback as Callback
+    from .training.callbacks import EarlyStopping as EarlyStopping
     from .training.checkpoint import Checkpoint as Checkpoint
     from .training.gradcheck import check_gradients as check_gradients
     from .training.optimizers import SGD as SGD
     from .training.optimizers import Adam as Adam
+    from .training.run import TrainingRun as TrainingRun
+    from .training.run_checkpoint import RunCheckpoint as RunCheckpoint
     from .training.trainer import Trainer as Trainer
 
 try:
@@ -38,7 +41,9 @@ _HOMES = {
     "model": ("Sequential",),
     "training.optimizers": ("SGD", "Adam"),
     "training.trainer": ("Trainer",),
-    "callbacks": ("Callback",),
+    "training.callbacks": ("Callback", "EarlyStopping"),
+    "training.run": ("TrainingRun",),
+    "training.run_checkpoint": ("RunCheckpoint",),
     "training.checkpoint": ("Checkpoint",),
     "classifier": ("Classifier",),
     "training.gradcheck": ("check_gradients",),

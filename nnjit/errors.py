@@ -64,3 +64,8 @@ def short(value: Any) -> str:
         text = " ".join(str(value).split()) or type(value).__name__
     text = text or reprlib.repr(value)
     return text if len(text) <= _MOST else f"{text[:_MOST]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message that has something to say."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -6,9 +6,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nnjit.config import build as composition
-from nnjit.config.build import CONF, build, first_line
+from nnjit.config.build import CONF, build
 from nnjit.datasets import Dataset
-from nnjit.errors import ConfigError, DataError
+from nnjit.errors import ConfigError, DataError, first_line
 from nnjit.layers import Codes
 from nnjit.model import Sequential
 from nnjit.options import choose

@@ -7,9 +7,10 @@ import pytest
 from nnjit.errors import ConfigError
 from nnjit.reporting import figures, terminal, variants
 from nnjit.runtime import threads
-from nnjit.storage.records import FAILED, FINISHED, JobRecord, Plan, read_all, summary_key
+from nnjit.storage.records import FAILED, FINISHED, JobRecord, Plan, read_all
 from nnjit.sweeps import jobs, sweep
 from nnjit.sweeps.launchers import processes as launcher
+from nnjit.training.summary import summary_key
 
 
 def record(number, model, seed, accuracy, status=FINISHED, **more):

@@ -4,29 +4,29 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import build as composition
-from ..config import trust
+from ..config import former, trust
+from ..config.assemble import assemble, observed
+from ..config.build import plain
+from ..datasets import DataSplits
 from ..datasets.names import root_folder
 from ..errors import ConfigError, DataError, TrackingError
+from ..model import Sequential
 from ..options import names
 from ..reporting import terminal
 from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.environment import environment
 from ..runtime.places import given_path
+from ..storage.files import weights_digest
+from ..tracking import MlflowTracker, ModelFile, find_run, open_existing, query
+from ..tracking.query import RecordedRun
+from ..tracking.summary import logged, metric_keys, metrics_digest
+from ..training.history import History
+from ..training.run import RunInfo
 from .arguments import key_values, store_options
-
-if TYPE_CHECKING:
-    from ..datasets import DataSplits
-    from ..model import Sequential
-    from ..tracking import Tracker
-    from ..tracking.query import RecordedRun
-    from ..tracking.recording import Trained
-    from ..training.history import History
-    from ..training.trainer import Task, Trainer
 
 USAGE = """\
 Train a recorded run again from what the store knows, and compare weights and metrics bit by bit.
@@ -83,8 +83,6 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     TrackingError, ConfigError, DataError
         Where there is no such finished run, or its configuration or data set is not what it was.
     """
-    from ..tracking import find_run, open_existing, query
-
     mlflow, client = open_existing(store_options(options))
     run = query.recorded(find_run(client, options.get("run", "latest")))
     if run.status != "FINISHED":
@@ -94,15 +92,15 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     began = run.tags.get("nnjit.started_in", "")
     cfg = configuration(query.read_config(mlflow, run.id), options, began)
     out.print(f"run      {run.id} {run.name}, {run.started:%Y-%m-%d %H:%M}", soft_wrap=True)
-    data = _load(cfg, run)
-    trainer = composition.build(cfg, "trainer", cfg.trusted)
-    model = composition.build(cfg, "model", cfg.trusted)
-    task = trainer.prepare(model, data)
-    for line in changes(run.tags, environment()):
-        out.print(line, soft_wrap=True)
-    tracker = _record(cfg, run, options, data) if options.get("record") == "true" else None
-    history = _train(trainer, model, data, task, tracker, _folder(run, options), out)
-    return _judge(client, run, history, model, out)
+    more = [_tracker(cfg, options), ModelFile()] if options.get("record") == "true" else []
+
+    def describe(model: Sequential, data: DataSplits) -> RunInfo:
+        for line in changes(run.tags, environment()):
+            out.print(line, soft_wrap=True)
+        return _describe(cfg, run, data, _folder(run, options))
+
+    trained = assemble(cfg, describe, more=more).execute()
+    return _judge(client, run, trained.history, trained.classifier.model, out)
 
 
 def configuration(
@@ -126,7 +124,7 @@ def configuration(
         Where it is no configuration of a run.
     """
     trusted = names(options.get("trusted", ""))
-    cfg = OmegaConf.create(trust.recorded(recorded, trusted, TrackingError))
+    cfg = OmegaConf.create(former.upgraded(trust.recorded(recorded, trusted, TrackingError)))
     for key in _FOLDERS:
         value = OmegaConf.select(cfg, key)
         if value is not None and os.path.isdir(began):
@@ -134,7 +132,7 @@ def configuration(
     for key in _PLACES:
         if key in options:
             OmegaConf.update(cfg, key, _place(key, options[key]))
-    return cfg
+    return observed(cfg, ("display", "early_stopping"))
 
 
 def _place(key: str, value: str) -> Any:
@@ -146,16 +144,6 @@ def _place(key: str, value: str) -> Any:
         return int(value)
     # What is given here is relative to this folder, not to that of the recorded run.
     return str(given_path(value).absolute()) if key in _FOLDERS else value
-
-
-def _load(cfg: DictConfig, run: "RecordedRun") -> "DataSplits":
-    data = composition.build(cfg, "dataset", cfg.trusted).load(cfg.seed)
-    recorded = run.tags.get("nnjit.dataset_digest")
-    if data.digest != recorded:
-        raise DataError(
-            f"the data set {data.name} has changed: its digest was {recorded}, it is {data.digest}"
-        )
-    return data
 
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -171,81 +159,41 @@ def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return found or ["same     commit, versions, processor and threads"]
 
 
-def _record(
-    cfg: DictConfig, run: "RecordedRun", options: Mapping[str, str], data: "DataSplits"
-) -> "Tracker":
-    """Open a record of the new run in the same store."""
-    from ..tracking import MlflowTracker, RunInfo
-
+def _tracker(cfg: DictConfig, options: Mapping[str, str]) -> MlflowTracker:
+    """Return a tracker that keeps a record of the new run in the same store."""
     root = given_path(options.get("root", "runs"))
-    tracker = MlflowTracker(str(root), options.get("uri"), cfg.tracking.get("experiment", "nnjit"))
+    return MlflowTracker(str(root), options.get("uri"), cfg.tracking.get("experiment", "nnjit"))
+
+
+def _describe(cfg: DictConfig, run: RecordedRun, data: DataSplits, folder: Path) -> RunInfo:
+    """Return what the record says of the new run; DataError where its data are others."""
+    recorded = run.tags.get("nnjit.dataset_digest")
+    if data.digest != recorded:
+        raise DataError(
+            f"the data set {data.name} has changed: its digest was {recorded}, it is {data.digest}"
+        )
     kept = {f"nnjit.{key}": run.tags.get(f"nnjit.{key}") for key in _KEPT}
     tags = {key: value for key, value in kept.items() if value is not None}
     tags |= {"nnjit.dataset_digest": data.digest, "nnjit.reproduces": run.id}
     tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
     note = run.tags.get("mlflow.note.content", "")
     overrides = run.tags.get("nnjit.overrides", "").split()
-    folder = _folder(run, options)
-    tracker.start(RunInfo(run.name, composition.plain(cfg), overrides, tags, note, folder), data)
-    return tracker
+    return RunInfo(run.name, plain(cfg), overrides, tags, note, folder)
 
 
-def _folder(run: "RecordedRun", options: Mapping[str, str]) -> Path:
+def _folder(run: RecordedRun, options: Mapping[str, str]) -> Path:
     """Return where the files of the new run lie."""
     return given_path(options.get("root", "runs")).resolve() / "outputs" / "again" / run.id
 
 
-def _train(
-    trainer: "Trainer",
-    model: "Sequential",
-    data: "DataSplits",
-    task: "Task",
-    tracker: "Tracker | None",
-    folder: Path,
-    out: terminal.PlainConsole,
-) -> "History":
-    from ..classifier import Classifier
-    from ..tracking.recording import Trained
-
-    lines: list[str] = []
-    display = terminal.ProgressDisplay(out)
-    try:
-        history = trainer.fit(model, task, [display, *([tracker] if tracker else [])])
-        if tracker:
-            lines = _recorded(tracker, Trained(history, data, Classifier.of(model, data), folder))
-    except BaseException as error:
-        if tracker:
-            tracker.fail(composition.first_line(error), isinstance(error, KeyboardInterrupt))
-        raise
-    finally:
-        display.close()
-    for line in lines:
-        out.print(line, soft_wrap=True)
-    return history
-
-
-def _recorded(tracker: "Tracker", trained: "Trained") -> list[str]:
-    """Put the new run on record; return lines that tell where."""
-    from ..tracking import record
-    from ..tracking.recording import keep_model, told
-
-    lines, missing = record(tracker, trained, keep_model(trained))
-    if missing:
-        raise TrackingError(f"the record of the new run lacks {told(missing)}: try it again")
-    return lines
-
-
 def _judge(
     client: Any,
-    run: "RecordedRun",
-    history: "History",
-    model: "Sequential",
+    run: RecordedRun,
+    history: History,
+    model: Sequential,
     out: terminal.PlainConsole,
 ) -> bool:
     """Print how this run compares with the recorded one; tell whether every bit is the same."""
-    from ..storage.files import weights_digest
-    from ..tracking.summary import metrics_digest
-
     digests = {"weights": weights_digest(model), "metrics": metrics_digest(history)}
     difference = first_difference(_recorded_epochs(client, run, history), history)
     agree = not difference
@@ -263,16 +211,13 @@ def _judge(
 
 
 def _recorded_epochs(
-    client: Any, run: "RecordedRun", history: "History"
+    client: Any, run: RecordedRun, history: History
 ) -> dict[str, dict[int, float]]:
-    from ..tracking.query import metric_history
-    from ..tracking.summary import logged, metric_keys
-
     keys = metric_keys(logged(history.last))
-    return {name: metric_history(client, run.id, key) for name, key in keys.items()}
+    return {name: query.metric_history(client, run.id, key) for name, key in keys.items()}
 
 
-def first_difference(recorded: Mapping[str, Mapping[int, float]], history: "History") -> str:
+def first_difference(recorded: Mapping[str, Mapping[int, float]], history: History) -> str:
     """Return where the history leaves the recorded one; empty where it does not.
 
     Parameters

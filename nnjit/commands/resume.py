@@ -6,21 +6,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import trust
-from ..errors import CheckpointError, ConfigError
+from ..config import former, trust
+from ..config.assemble import assemble, observed
+from ..datasets import DataSplits
+from ..errors import CheckpointError, ConfigError, DataError
+from ..model import Sequential
 from ..options import names
-from ..reporting.terminal import ProgressDisplay, console
 from ..runtime.places import given_path
 from ..runtime.text import say
-from ..storage.records import Outcome
-from ..tracking import RunInfo, find_by_checkpoint, find_unfinished, store_folders, store_uri
+from ..tracking import find_by_checkpoint, find_unfinished, store_folders, store_uri
 from ..training.checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
-from .run import train
+from ..training.run import RunInfo, Trained
 
+_OBSERVERS = ("display", "early_stopping", "checkpoint", "tracker", "model_file")
 _KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads", "trusted")
 
 
-def resume(arguments: Sequence[str]) -> Outcome:
+def resume(arguments: Sequence[str]) -> Trained:
     """Go on with a run as it was configured.
 
     Raises
@@ -39,7 +41,20 @@ def resume(arguments: Sequence[str]) -> Outcome:
         if not run_id and "uri" in cfg.tracking:
             info = replace(info, run_id=find_by_checkpoint(path, _store(options)))
         say(f"resume {run_id or path} {_place(state, cfg)}\n")
-        return train(cfg, ProgressDisplay(console()), info, state)
+
+        def describe(model: Sequential, data: DataSplits) -> RunInfo:
+            _check_same(info, data)
+            return info
+
+        return assemble(cfg, describe).execute(state)
+
+
+def _check_same(info: RunInfo, data: DataSplits) -> None:
+    if (before := info.tags.get("nnjit.dataset_digest")) != data.digest:
+        raise DataError(
+            f"the data set {data.name} has changed since the run began: its digest was {before}, "
+            f"is {data.digest}: start the run again"
+        )
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
@@ -79,13 +94,13 @@ def _store(options: Mapping[str, str]) -> str:
 def _config(info: RunInfo, options: Mapping[str, str]) -> DictConfig:
     """Return the configuration of the run, with what may change: a record names no store."""
     trusted = names(options.get("trusted", ""))
-    cfg = OmegaConf.create(trust.recorded(info.config, trusted, CheckpointError))
+    cfg = OmegaConf.create(former.upgraded(trust.recorded(info.config, trusted, CheckpointError)))
     if "uri" in cfg.tracking:
         cfg.tracking.root = options.get("tracking.root", "runs")
         cfg.tracking.uri = options.get("tracking.uri")
     if value := options.get("trainer.threads"):
         cfg.trainer.threads = int(value) if value.isdecimal() else value
-    return cfg
+    return observed(cfg, _OBSERVERS)
 
 
 def _place(state: TrainingState | None, cfg: DictConfig) -> str:

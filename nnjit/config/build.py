@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from ..errors import ConfigError, NnjitError, short
+from ..errors import ConfigError, NnjitError, first_line, short
 from ..options import ANYTHING, check_options, fits
 from . import trust
 
@@ -104,11 +104,6 @@ def _refuse_files(node: Any, place: str) -> None:
             )
         for key, value in node.items():
             _refuse_files(value, f"{place}.{short(key)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a message that has something to say."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 
 def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:

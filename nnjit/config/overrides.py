@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 from ..options import choose
-from .build import CONF, PACKAGE, first_line
+from .build import CONF, PACKAGE
 
 # Where nnjit asks Hydra to compose: what fails below is an option, and no bug of nnjit's.
 _COMPOSING = {("run.py", "main"), ("sweep.py", "open"), ("sweeper.py", "_recipe")}

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ..datasets import Clips, DataSplits
 from ..runtime.text import printable
-from ..storage.records import summary_key
 from ..training.history import Evaluation, History
 from ..training.metrics import majority_baseline
+from ..training.summary import summary_key
 from .variants import MOST, Variant
 
 _ANNOTATED = 20  # classes whose counts are written into the matrix: there is room for them

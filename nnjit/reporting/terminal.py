@@ -1,25 +1,23 @@
-"""What a person sees while a model trains, and the table at the end."""
+"""Consoles, lines and tables of a run for the terminal."""
 
 import os
 import sys
-import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from math import nan
 from typing import Any, final
 
 from rich import box
 from rich.console import Console, ConsoleDimensions
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ..runtime.text import printable
-from ..storage.records import FINISHED, JobRecord, summary_key
-from ..training.callbacks import Callback, Progress
+from ..storage.records import FINISHED, JobRecord
+from ..training.callbacks import Progress
 from ..training.history import Epoch, History
+from ..training.summary import summary_key
 
 _COLUMNS = ("accuracy", "recall", "precision", "loss")
-_REFRESH = 0.1  # seconds between two pictures of the live line
 _MAX_ROWS = 40
 _PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
 _NAME = 20  # characters of a name that fit on one line in any terminal
@@ -107,53 +105,6 @@ def parts_table(
             table.add_row(*(row[title] for title in shown))
         table.add_section()
     return table
-
-
-@final
-class ProgressDisplay(Callback):
-    """One live line on a terminal; a plain line for each epoch anywhere else.
-
-    ``live`` is the terminal where that is not ``out``; ``title`` begins the live line.
-    """
-
-    def __init__(
-        self, out: PlainConsole, live: PlainConsole | None = None, title: str = ""
-    ) -> None:
-        self.out, self._title = out, title
-        self._terminal = live if live is not None and live.is_live else out
-        self._live: Live | None = None
-        self._shown = 0.0
-
-    def on_train_begin(self, progress: Progress) -> None:
-        """Start the live line."""
-        if self._terminal.is_live:
-            self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
-            self._live.start()
-
-    def on_batch_end(self, progress: Progress) -> None:
-        """Show the batch, unless the last picture is very new."""
-        now = time.perf_counter()
-        if self._live is not None and now - self._shown >= _REFRESH:
-            self._shown = now
-            line = f"{self._title}  {live_line(progress)}".strip()
-            self._live.update(
-                Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
-            )
-
-    def on_epoch_end(self, progress: Progress) -> None:
-        """Print the epoch where there is no live line."""
-        if self._live is None or self._terminal is not self.out:
-            self.out.print(epoch_line(progress))
-
-    def on_train_end(self, progress: Progress) -> None:
-        """Take the live line away."""
-        self.close()
-
-    def close(self) -> None:
-        """Give the terminal back; also after an error."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
 
 def live_line(progress: Progress) -> str:

@@ -11,7 +11,8 @@ from typing import final
 from rich.table import Table
 
 from ..runtime.text import markdown_text
-from ..storage.records import FINISHED, JobRecord, summary_key
+from ..storage.records import FINISHED, JobRecord
+from ..training.summary import summary_key
 from . import terminal
 
 _METRICS = ("accuracy", "recall", "precision")

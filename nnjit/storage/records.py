@@ -19,20 +19,6 @@ _LARGEST = 1e300  # their mean stays a number
 
 
 @final
-@dataclass(frozen=True)
-class Outcome:
-    """What a training run came to: the monitored value's name and the summary of the run."""
-
-    monitor: str
-    values: dict[str, float]
-
-    @property
-    def score(self) -> float:
-        """The best value of what was monitored."""
-        return self.values[summary_key("best", self.monitor)]
-
-
-@final
 @dataclass
 class JobRecord:
     """One job of a sweep. ``values`` are named as in the store: ``final/val_accuracy``.
@@ -117,11 +103,6 @@ def read_all(folder: Path) -> list[JobRecord]:
 def running(folder: Path, number: int) -> FileLock:
     """Return the lock that a job's process holds as long as it lives."""
     return FileLock(_path(folder, number).with_suffix(".lock"), timeout=0)
-
-
-def summary_key(when: str, monitor: str) -> str:
-    """Return the name of a value in the summary of a run: final, val/loss -> final/val_loss."""
-    return f"{when}/{monitor.replace('/', '_', 1)}"
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 import time
 import traceback
 import warnings
@@ -13,21 +12,22 @@ from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 
-from ..config import build as composition
-from ..errors import UnrecordedError
+from ..errors import UnrecordedError, first_line
 from ..reporting import terminal, variants
 from ..reporting.messages import WARNING, explain, one_line_warnings
-from ..reporting.terminal import ProgressDisplay
 from ..runtime import signals
 from ..runtime.text import open_streams, say
-from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Outcome, Plan, running
+from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, running
 from ..tracking import without_passwords
+from ..training.run import Outcome
 
 _OUTPUT = "output.txt"
 
 
-def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
+def job(work: Callable[[str], Outcome]) -> float:
     """Run one job of a sweep; return its score, NaN where it failed: the others go on.
+
+    ``work`` is given the title of the job where it may draw a live line on the terminal, else "".
 
     What it prints goes to a file in its own folder, to the terminal only how it ended, and how far
     it is where no other job runs at the same time.
@@ -43,11 +43,10 @@ def job(work: Callable[[ProgressDisplay], Outcome]) -> float:
     record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
     name = title(Plan.read(folder), record)
     alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
-    live = terminal.PlainConsole(file=sys.stdout) if alone else None
     with signals.heard(), running(folder, record.number):
         record.write(folder)
         try:
-            _work(lambda: work(ProgressDisplay(terminal.console(), live, name)), record, output)
+            _work(lambda: work(name if alone else ""), record, output)
         finally:
             record.warnings = _warnings(output)
             record.write(folder)
@@ -115,7 +114,7 @@ def _reason(error: Exception, output: Path) -> str:
     if message is None:  # a bug: its traceback is for the file
         with output.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
-        message = f"{type(error).__name__}: {composition.first_line(error)}, see {output}"
+        message = f"{type(error).__name__}: {first_line(error)}, see {output}"
     return message
 
 

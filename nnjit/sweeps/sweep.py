@@ -20,8 +20,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..config import build as composition
 from ..config import trust
+from ..config.build import build
 from ..config.overrides import quoted
 from ..errors import ConfigError
 from ..reporting import terminal, variants
@@ -30,9 +30,10 @@ from ..runtime.places import given_path
 from ..runtime.secrets import hide
 from ..runtime.text import markdown_block
 from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
-from ..tracking import Parent, SweepInfo, SweepReport, without_passwords
+from ..tracking import Parent, SweepInfo, SweepReport, Tracker, without_passwords
 from ..tracking.parent import VARIABLE
-from ..tracking.recording import Step, carry_out, told
+from ..tracking.recording import Step, carry_out
+from ..training.run import told
 from .jobs import title
 from .notes import NOTES
 from .search import sweeper as search
@@ -85,7 +86,7 @@ class Sweep:
         jobs = _jobs(config, overrides)
         loader = GlobalHydra.instance().config_loader()
         composed = [loader.load_sweep_config(config, job) for job in jobs or []] or [config]
-        parent = composition.build(composed[0], "tracking", config.trusted).parent()
+        parent = build(composed[0], "tracking", Tracker).parent()  # type: ignore[type-abstract]
         swept = [o for o in _parsed(overrides) if o.is_sweep_override()]
         varied = [o.get_key_element().lstrip("+~") for o in swept]
         varied += list(config.hydra.sweeper.get("params") or {})

@@ -2,19 +2,20 @@
 
 from . import query, views
 from .address import alone, without_passwords
-from .base import NoTracker, RunInfo, Tracker, record
+from .base import NoTracker, Tracker
 from .mlflow_tracker import MlflowTracker
 from .moved import readable
 from .parent import NoParent, Parent, SweepInfo, SweepReport
+from .recording import ModelFile
 from .store import fetch_model, find_run, open_existing, open_store, store_folders, store_uri
 from .unfinished import find_by_checkpoint, find_unfinished
 
 __all__ = [
     "MlflowTracker",
+    "ModelFile",
     "NoParent",
     "NoTracker",
     "Parent",
-    "RunInfo",
     "SweepInfo",
     "SweepReport",
     "Tracker",
@@ -27,7 +28,6 @@ __all__ = [
     "open_store",
     "query",
     "readable",
-    "record",
     "store_folders",
     "store_uri",
     "views",

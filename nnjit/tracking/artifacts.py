@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from .. import __version__
-from .recording import MODEL_FILE, Trained, reason
+from ..training.run import MODEL_FILE, Trained
+from .recording import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

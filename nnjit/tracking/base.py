@@ -1,68 +1,19 @@
-"""What a record of a run is, whoever keeps it."""
+"""What a record of a run is, whoever keeps it: a callback of the run."""
 
 import shlex
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, final, get_type_hints
+from typing import final
 
 from ..datasets import DataSplits
-from ..errors import CheckpointError, ConfigError
-from ..options import expect
+from ..errors import DivergedError, first_line
+from ..parts import Part
 from ..training.callbacks import Callback
+from ..training.run import RunInfo, Trained, TrainingRun
 from .parent import NoParent, Parent
-from .recording import Step, Trained, carry_out
+from .recording import Step, carry_out
 
 
-@final
-@dataclass(frozen=True)
-class RunInfo:
-    """What the store is told about a run before it starts, or before it goes on.
-
-    ``checkpoint`` is the file that it can go on from, None where it writes none; ``run_id`` is that
-    of a run which goes on, empty for a new one.
-    """
-
-    name: str
-    config: dict[str, Any]
-    overrides: list[str]
-    tags: dict[str, str]
-    description: str
-    folder: Path  # of Hydra, for files of this run
-    checkpoint: Path | None = None
-    run_id: str = ""
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return plain values without what depends on where the folder is."""
-        return {k: v for k, v in asdict(self).items() if k not in _PLACES}
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any], checkpoint: Path, run_id: str = "") -> "RunInfo":
-        """Return what `to_plain` gave, for a run that goes on from a checkpoint.
-
-        Raises
-        ------
-        CheckpointError
-            Where it is something else.
-        """
-        kinds = get_type_hints(cls)
-        try:
-            expect("the run", plain, **{k: kinds[k] for k in kinds if k not in _PLACES})
-        except ConfigError as error:
-            raise CheckpointError(f"{checkpoint} is damaged or altered: {error}") from None
-        return cls(**plain, folder=checkpoint.parent, checkpoint=checkpoint, run_id=run_id)
-
-    def resume_line(self, what: str) -> list[str]:
-        """Return the line that tells how to go on, where there is a checkpoint to go on from."""
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return []
-        return [f"resume   python -m nnjit.run resume={what}"]
-
-
-_PLACES = ("folder", "checkpoint", "run_id")
-
-
-class Tracker(Callback, ABC):
+class Tracker(Callback, Part, ABC):
     """Keeps a record of one run.
 
     Order of calls: `start`, training, then the `steps`, `close` where none of them failed, and
@@ -72,6 +23,27 @@ class Tracker(Callback, ABC):
     @abstractmethod
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Open the record, again where ``info.run_id`` says so."""
+
+    def on_run_start(self, run: TrainingRun) -> None:
+        """Open the record."""
+        self.start(run.info, run.data)
+
+    def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
+        """Put on record what the run came to, and close the record where it is whole."""
+        for key, value in run.tags.items():
+            self.tag(key, value)
+        run.missing |= carry_out(self.steps(trained))
+        run.missing |= {} if run.missing else carry_out([Step("its end", self.close)])
+        run.lines += self.directions(trained, run.missing)
+
+    def on_exception(self, run: TrainingRun, error: BaseException) -> None:
+        """Close the record of a run that did not end well."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        lines = self.fail(first_line(Exception(reason)), interrupted)
+        if isinstance(error, DivergedError):  # the run would only do so again
+            lines = [line for line in lines if not line.startswith("resume")]
+        run.lines += lines
 
     def tag(self, key: str, value: str) -> None:
         """Add a tag to the record of a run that has started."""
@@ -101,21 +73,6 @@ class Tracker(Callback, ABC):
     def parent(self) -> Parent:
         """Return the record of a sweep whose jobs are tracked like this."""
         return NoParent()
-
-
-def record(
-    tracker: Tracker, trained: Trained, missing: dict[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    """Put what a run came to on record; return lines for a person, and what is missing.
-
-    Parameters
-    ----------
-    missing
-        What is missing already, as `keep_model` returns it.
-    """
-    missing = missing | carry_out(tracker.steps(trained))
-    missing = missing or carry_out([Step("its end", tracker.close)])
-    return tracker.directions(trained, missing), missing
 
 
 @final

@@ -17,13 +17,15 @@ from ..runtime.places import given_path
 from ..storage.files import weights_digest
 from ..training.callbacks import Progress
 from ..training.history import Epoch
+from ..training.run import RunInfo, Trained, told
+from ..training.summary import summarise
 from .address import few_retries, is_server, warn_of_other_store, without_passwords
 from .artifacts import Artifacts
-from .base import RunInfo, Tracker
+from .base import Tracker
 from .parent import MAX_KEY, MAX_TAG, VARIABLE, MlflowParent
-from .recording import Step, Trained, reason, told
+from .recording import Step, reason
 from .store import open_store, store_uri, writing
-from .summary import flatten, logged, metric_keys, metrics_digest, summarise, table_of_classes
+from .summary import flatten, logged, metric_keys, metrics_digest, table_of_classes
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page
 

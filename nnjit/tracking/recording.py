@@ -1,44 +1,16 @@
-"""How a run that was trained gets on record: in steps, each of which may fail and be tried again.
+"""How a trained run gets on record: in steps, each of which may fail and be tried again."""
 
-The model comes first, as a file in the run's folder, which depends on no store.
-"""
-
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import final
 
-from ..classifier import Classifier
-from ..datasets import DataSplits
+from ..parts import Part
 from ..reporting.messages import explain
-from ..training.history import History
+from ..training.callbacks import Callback
+from ..training.run import Trained, TrainingRun
 
-MODEL_FILE = "model.pkl"  # in the folder of a run
 _PAUSES = (3.0,)  # seconds before what failed is tried again
-
-
-@final
-@dataclass(frozen=True)
-class Trained:
-    """What training came to, and the folder where files of the run lie."""
-
-    history: History
-    data: DataSplits
-    classifier: Classifier
-    folder: Path
-
-    @property
-    def model_file(self) -> Path:
-        """Where the model lies, once `keep_model` has written it."""
-        return self.folder / MODEL_FILE
-
-    @property
-    def predict_line(self) -> str:
-        """The line that tells how the model is used from its file."""
-        path = shlex.quote(str(self.model_file))
-        return f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"
 
 
 @final
@@ -48,16 +20,6 @@ class Step:
 
     name: str
     write: Callable[[], None]
-
-
-def keep_model(trained: Trained) -> dict[str, str]:
-    """Write the model file; return the reason where that failed, as `carry_out` does."""
-
-    def write() -> None:
-        trained.folder.mkdir(parents=True, exist_ok=True)
-        trained.classifier.save(trained.model_file)
-
-    return carry_out([Step("the model file", write)], pauses=())
 
 
 def carry_out(steps: Sequence[Step], pauses: Sequence[float] | None = None) -> dict[str, str]:
@@ -93,9 +55,15 @@ def reason(error: BaseException) -> str:
     return (explain(error) or f"{type(error).__name__}: {text}")[:500]
 
 
-def told(missing: dict[str, str]) -> str:
-    """Return one line that says what is missing and why."""
-    by_reason: dict[str, list[str]] = {}
-    for name, why in missing.items():
-        by_reason.setdefault(why, []).append(name)
-    return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+@final
+class ModelFile(Callback, Part):
+    """Keeps the trained model as a file in the run's folder, before anything that may fail."""
+
+    def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
+        """Write the file; where that fails the run's record lacks it."""
+
+        def write() -> None:
+            trained.folder.mkdir(parents=True, exist_ok=True)
+            trained.classifier.save(trained.model_file)
+
+        run.missing |= carry_out([Step("the model file", write)], pauses=())

@@ -1,4 +1,4 @@
-"""A finished run in few numbers, and names and values in the form that MLflow takes."""
+"""Names and values of a run in the form that MLflow takes."""
 
 import csv
 import functools
@@ -9,26 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..datasets import DataSplits
 from ..training import metrics
 from ..training.history import Epoch, History
+from ..training.summary import headline
 
 _LONGEST = 250  # characters of a name in MLflow
 _MOST_OF_CLASSES = 100  # values of single classes in a set: 20 classes by 5 metrics
-
-
-def summarise(history: History, data: DataSplits) -> dict[str, float]:
-    """Return what stands beside a run in a list: best and final values, baselines, intervals."""
-    found: dict[str, float] = {"best/epoch": float(history.best.epoch)}
-    for prefix, epoch in (("best", history.best), ("final", history.final)):
-        found |= {f"{prefix}/{k.replace('/', '_', 1)}": v for k, v in _headline(epoch).items()}
-    for name, clips in data.sets().items():
-        found[f"baseline/{name}_accuracy"] = metrics.majority_baseline(clips.labels)
-        accuracy = history.final.sets[name].values["accuracy"]
-        low, high = metrics.wilson_interval(accuracy, len(clips))
-        found |= {f"final/{name}_accuracy_low": low, f"final/{name}_accuracy_high": high}
-    found["seconds/epoch_mean"] = sum(e.train_seconds for e in history.epochs) / len(history.epochs)
-    return found
 
 
 def metrics_digest(history: History) -> str:
@@ -40,16 +26,11 @@ def metrics_digest(history: History) -> str:
     return digest.hexdigest()[:16]
 
 
-def _headline(epoch: Epoch) -> dict[str, float]:
-    """Return the values of an epoch without those of single classes."""
-    return {key: value for key, value in epoch.flat().items() if key.count("/") == 1}
-
-
 def logged(epoch: Epoch) -> dict[str, float]:
     """Return the values of an epoch that a store has room for: those of single classes if few."""
-    values, headline = epoch.flat(), _headline(epoch)
-    few = len(values) - len(headline) <= _MOST_OF_CLASSES * len(epoch.sets)
-    return values if few else headline
+    values, whole_sets = epoch.flat(), headline(epoch)
+    few = len(values) - len(whole_sets) <= _MOST_OF_CLASSES * len(epoch.sets)
+    return values if few else whole_sets
 
 
 def table_of_classes(epoch: Epoch, classes: Sequence[str]) -> str:

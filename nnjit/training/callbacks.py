@@ -4,12 +4,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
+from ..errors import ConfigError
 from ..parts import Part
 
 if TYPE_CHECKING:
     from ..model import Sequential
     from .history import History
     from .optimizers import Optimizer
+    from .run import Trained, TrainingRun
 
 
 @final
@@ -81,8 +83,22 @@ class Progress:
             self._first = self.epoch * self.n_batches + batch
 
 
-class Callback(Part):
-    """A listener that hears nothing; a subclass takes what it wants."""
+class Callback:
+    """Base of what observes a run; it does nothing, a subclass takes what it wants.
+
+    Order of calls: ``on_run_start``; ``on_train_begin``, batches and epochs, ``on_train_end``;
+    ``on_run_end``. Where the run does not come to its end, ``on_exception`` is the last. A
+    `Trainer` by itself calls those of training alone.
+    """
+
+    def on_run_start(self, run: "TrainingRun") -> None:
+        """Before training; an exception ends the run."""
+
+    def on_run_end(self, run: "TrainingRun", trained: "Trained") -> None:
+        """After training; what is to be told goes to ``run.lines``, what is lost to ``missing``."""
+
+    def on_exception(self, run: "TrainingRun", error: BaseException) -> None:
+        """After anything that ended the run, KeyboardInterrupt included."""
 
     def on_train_begin(self, progress: Progress) -> None:
         """Before the first batch; ``progress.history`` has the epochs of a run that goes on."""
@@ -101,13 +117,25 @@ class Callback(Part):
 
 
 @final
-class EarlyStopping(Callback):
-    """Stop when the monitored value has not improved for ``patience`` epochs."""
+class EarlyStopping(Callback, Part):
+    """Stop when the monitored value has not improved for ``patience`` epochs; None never does.
 
-    def __init__(self, patience: int) -> None:
+    Raises
+    ------
+    ConfigError
+        Where ``patience`` is below 1.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        if patience is not None and patience < 1:
+            raise ConfigError(
+                f"callbacks.early_stopping.patience={patience} must be 1 epoch or more, or null"
+            )
         self.patience = patience
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Ask for the end where the best epoch lies too far back."""
         history = progress.history
+        if self.patience is None:
+            return
         progress.stop |= history.last.epoch - history.best.epoch >= self.patience

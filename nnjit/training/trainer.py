@@ -18,7 +18,7 @@ from ..parts import Part
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics
-from .callbacks import Callback, EarlyStopping, Position, Progress
+from .callbacks import Callback, Position, Progress
 from .checkpoint import TrainingState
 from .history import Epoch, Evaluation, History
 from .optimizers import Optimizer
@@ -72,8 +72,6 @@ class Trainer(Part):
         there is no such set the training set's counts, with a warning.
     restore_best
         Leave the model with the parameters of the best epoch instead of the last.
-    patience
-        Stop when the best epoch lies so many epochs back; None trains them all.
     bptt
         How recurrent layers go back through time.
     """
@@ -90,7 +88,6 @@ class Trainer(Part):
         threads: int | None = None,
         monitor: str = "val/accuracy",
         restore_best: bool = False,
-        patience: int | None = None,
         bptt: Bptt | None = None,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -112,9 +109,6 @@ class Trainer(Part):
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
         self.bptt = bptt or Bptt()
-        if patience is not None and patience < 1:
-            raise ConfigError(f"trainer.patience={patience} must be 1 epoch or more, or null")
-        self.patience = patience
         self._fitted: Sequential | None = None
 
     def fit(
@@ -164,8 +158,6 @@ class Trainer(Part):
     ) -> History:
         task = data if isinstance(data, Task) else self.prepare(model, data)
         progress = self._begin(model, task, resume)
-        if self.patience is not None:  # first, so that the others see that the end has come
-            callbacks = [EarlyStopping(self.patience), *callbacks]
         for callback in callbacks:
             callback.on_train_begin(progress)
         try:

@@ -16,8 +16,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from ...config.build import first_line
-from ...errors import ConfigError
+from ...errors import ConfigError, first_line
 from .. import jobs
 from .processes import SweepLauncher, one_job
 

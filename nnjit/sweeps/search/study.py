@@ -15,6 +15,7 @@ from ...runtime.places import given_path
 from ...tracking import alone, without_passwords
 from ...tracking.sqlite import sqlite_file, sqlite_uri
 from ...training.callbacks import Callback, Progress
+from ...training.run import Trained, TrainingRun
 
 _WAIT = 60  # seconds for other processes to let go of an SQLite file
 
@@ -97,6 +98,13 @@ class Trial(Callback):
         """What the record of the run says of it."""
         found = {"nnjit.study": self.study, "nnjit.trial": str(self.number)}
         return found | {f"nnjit.trial.{key}": str(value) for key, value in self.params.items()}
+
+    def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
+        """Say that the trial was pruned, if it was."""
+        if self.pruned is not None:
+            run.tags["nnjit.pruned"] = str(self.pruned)
+            line = f"pruned   after epoch {self.pruned}: worse than the median of its study"
+            run.lines.append(line)
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Report the monitored value, and ask whether to go on."""

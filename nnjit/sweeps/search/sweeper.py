@@ -23,9 +23,10 @@ from ...config.build import plain
 from ...errors import ConfigError, short
 from ...options import fits
 from ...runtime.threads import available_cores
-from ...storage.records import FAILED, FINISHED, JobRecord, summary_key
+from ...storage.records import FAILED, FINISHED, JobRecord
 from ...tracking import store_folders, without_passwords
 from ...tracking.summary import flatten
+from ...training.summary import summary_key
 from ..notes import NOTES
 from .study import Place, Trial, load_optuna, sampler
 

@@ -1,0 +1,70 @@
+"""A run from its configuration: the one place where its parts are put together."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..datasets import Dataset, DataSplits
+from ..model import Sequential
+from ..training.callbacks import Callback
+from ..training.run import RunInfo, TrainingRun
+from ..training.trainer import Trainer
+from .build import CONF, build
+
+Describe = Callable[[Sequential, DataSplits], RunInfo]
+
+
+def assemble(
+    cfg: DictConfig, describe: Describe, folder: str = ".", more: Sequence[Callback] = ()
+) -> TrainingRun:
+    """Return the run that a configuration describes, ready to be executed.
+
+    Parameters
+    ----------
+    cfg
+        Its ``n_classes`` is filled in from the data set.
+    describe
+        Says what the record tells of it, from the built model and the data.
+    folder
+        Where the command began: places in the configuration are relative to it.
+    more
+        Callbacks besides those of ``cfg.callbacks``, behind them.
+
+    Raises
+    ------
+    ConfigError, DataError, ShapeError
+        Where the configuration describes none.
+    """
+    with contextlib.chdir(folder):
+        trainer = build(cfg, "trainer", Trainer)
+        callbacks = [
+            build(cfg, f"callbacks.{name}", Callback)
+            for name, entry in (cfg.callbacks or {}).items()
+            if entry is not None
+        ]
+        data = build(cfg, "dataset", Dataset).load(cfg.seed)  # type: ignore[type-abstract]
+        cfg.n_classes = len(data.classes)
+        model = build(cfg, "model", Sequential)
+        task = trainer.prepare(model, data)
+        info = describe(model, data)
+    return TrainingRun(info, data, model, trainer, task, [*callbacks, *more])
+
+
+def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
+    """Return a recorded configuration whose run these of nnjit's own callbacks observe.
+
+    What was recorded of them may name places of others; only early stopping, which has a say in the
+    result, and callbacks of packages that are trusted are taken from the record.
+    """
+    standard = OmegaConf.load(CONF / "callbacks" / "default.yaml")
+    recorded = cfg.get("callbacks") or {}
+    kept = {name: entry for name, entry in recorded.items() if _has_a_say(name, entry)}
+    own = {name: standard[name] for name in standard if name in observers}
+    cfg.callbacks = {**own, **kept}
+    return cfg
+
+
+def _has_a_say(name: str, entry: object) -> bool:
+    target = str(OmegaConf.select(entry, "_target_")) if OmegaConf.is_config(entry) else ""
+    return name == "early_stopping" or not target.startswith("nnjit.")

@@ -1,0 +1,100 @@
+"""What a person sees of a run: its data and model, its progress, its results, where to go on."""
+
+import sys
+import time
+from typing import final
+
+from rich.live import Live
+from rich.text import Text
+
+from ..datasets import DataSplits
+from ..parts import Part
+from ..runtime.text import printable, say
+from ..training.callbacks import Callback, Progress
+from ..training.history import History
+from ..training.metrics import majority_baseline, wilson_interval
+from ..training.run import Trained, TrainingRun
+from .terminal import PlainConsole, console, epoch_line, epoch_table, live_line
+
+_REFRESH = 0.1  # seconds between two pictures of the live line
+
+
+@final
+class Display(Callback, Part):
+    """One live line on a terminal; a plain line for each epoch anywhere else.
+
+    A job of a sweep prints to a file; its live line, if any, is on the terminal of the sweep.
+    """
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    def on_run_start(self, run: TrainingRun) -> None:
+        """Print the data set and the model."""
+        self._run, self._out = run, console()
+        terminal = PlainConsole(file=sys.__stdout__) if run.info.live_title else self._out
+        self._terminal = terminal if terminal.is_live else self._out
+        self._out.print(run.data.describe(), run.model.summary(), sep="\n\n", end="\n\n")
+
+    def on_train_begin(self, progress: Progress) -> None:
+        """Start the live line."""
+        if self._terminal.is_live:
+            self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_batch_end(self, progress: Progress) -> None:
+        """Show the batch, unless the last picture is very new."""
+        now = time.perf_counter()
+        if self._live is not None and now - self._shown >= _REFRESH:
+            self._shown = now
+            line = f"{self._run.info.live_title}  {live_line(progress)}".strip()
+            self._live.update(
+                Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
+            )
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Print the epoch where there is no live line."""
+        if self._live is None or self._terminal is not self._out:
+            self._out.print(epoch_line(progress))
+
+    def on_train_end(self, progress: Progress) -> None:
+        """Print the results, before they go to a store, which may take a while."""
+        self._close()
+        self._out.print(epoch_table(progress.history, self._run.info.name, self._out.width))
+        self._out.print(verdict(progress.history, self._run.data))
+
+    def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
+        """Print what the other callbacks have to tell."""
+        for line in run.lines:
+            self._out.print(line, soft_wrap=True)
+
+    def on_exception(self, run: TrainingRun, error: BaseException) -> None:
+        """Give the terminal back, and print what the other callbacks have to tell."""
+        self._close()
+        for line in run.lines:
+            # Not by the console: one that was interrupted while it printed keeps its lines.
+            say(line, self._out.file)
+
+    def _close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def verdict(history: History, data: DataSplits) -> str:
+    """Return, for each set, the final accuracy, its interval and the guess it must beat."""
+    lines = []
+    for name, clips in data.sets().items():
+        accuracy = history.final.sets[name].values["accuracy"]
+        low, high = wilson_interval(accuracy, len(clips))
+        lines.append(
+            f"{name:5}  accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f} if the "
+            f"{len(clips)} clips of {len(set(clips.tracks))} tracks were independent; "
+            f"always answering the largest class {majority_baseline(clips.labels):.3f}"
+        )
+    lines.append(
+        f"best   epoch {history.best.epoch} by {history.monitor}: "
+        f"{history.best.flat()[history.monitor]:.4f}\n"
+    )
+    return "\n".join(lines)
