@@ -16,7 +16,6 @@ from nnjit.errors import ConfigError
 from nnjit.runtime.places import given_path, have_home
 from nnjit.tracking import (
     MlflowTracker,
-    RunInfo,
     fetch_model,
     find_unfinished,
     open_existing,
@@ -25,6 +24,7 @@ from nnjit.tracking import (
     store_uri,
 )
 from nnjit.tracking.parent import SweepInfo
+from nnjit.training.run import RunInfo
 
 
 @pytest.fixture(scope="module")

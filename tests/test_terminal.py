@@ -4,6 +4,7 @@ import math
 import pytest
 import toy
 
+from nnjit.reporting import display as display_module
 from nnjit.reporting import terminal
 from nnjit.reporting.terminal import PlainConsole
 from nnjit.training.callbacks import Progress
@@ -36,7 +37,7 @@ def rendered(history, name="a run", width=200):
 
 
 def train(out, **options):
-    display = terminal.ProgressDisplay(out)
+    display = display_module.Display(out)
     toy.trainer(epochs=3, **options).fit(toy.model(), toy.data(), [display])
 
 
@@ -58,7 +59,7 @@ def test_plain_lines_where_there_is_no_terminal():
 
 
 def test_live_line_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(terminal, "_REFRESH", 0.0)
+    monkeypatch.setattr(display_module, "_REFRESH", 0.0)
     out, file = consoles(True)
     train(out)
     text = file.getvalue()
@@ -72,18 +73,18 @@ def test_live_line_on_a_terminal(monkeypatch):
 
 
 def test_live_line_is_not_redrawn_for_every_batch(monkeypatch):
-    monkeypatch.setattr(terminal, "_REFRESH", 1e9)
+    monkeypatch.setattr(display_module, "_REFRESH", 1e9)
     out, file = consoles(True)
-    display = terminal.ProgressDisplay(out)
+    display = display_module.Display(out)
     display._shown = 1e12
     toy.trainer().fit(toy.model(), toy.data(), [display])
     assert "batch" not in file.getvalue()
 
 
 def test_a_job_of_a_sweep_has_its_lines_in_a_file_and_its_live_line_on_the_terminal(monkeypatch):
-    monkeypatch.setattr(terminal, "_REFRESH", 0.0)
+    monkeypatch.setattr(display_module, "_REFRESH", 0.0)
     (out, file), (live, screen) = consoles(False, 200), consoles(True, 120)
-    display = terminal.ProgressDisplay(out, live, "[3/9] model=rnn seed=3")
+    display = display_module.Display(out, live, "[3/9] model=rnn seed=3")
     toy.trainer(epochs=3).fit(toy.model(), toy.data(), [display])
     assert [line[:9] for line in file.getvalue().splitlines()] == [f"epoch {n}/2" for n in range(3)]
     assert "[3/9] model=rnn seed=3  epoch 1/2  batch 0/2  accuracy" in screen.getvalue()
@@ -92,7 +93,7 @@ def test_a_job_of_a_sweep_has_its_lines_in_a_file_and_its_live_line_on_the_termi
 
 def test_no_live_line_where_the_other_console_is_no_terminal():
     (out, file), (live, screen) = consoles(False, 200), consoles(False)
-    display = terminal.ProgressDisplay(out, live, "[1/2]")
+    display = display_module.Display(out, live, "[1/2]")
     toy.trainer(epochs=2).fit(toy.model(), toy.data(), [display])
     assert len(file.getvalue().splitlines()) == 2
     assert screen.getvalue() == ""
@@ -100,7 +101,7 @@ def test_no_live_line_where_the_other_console_is_no_terminal():
 
 def test_the_terminal_is_given_back_after_an_error():
     out, file = consoles(True)
-    display = terminal.ProgressDisplay(out)
+    display = display_module.Display(out)
     display.on_train_begin(None)
     display.close()
     display.close()
@@ -235,7 +236,7 @@ def test_text_of_users_is_no_markup(name):
 
 def test_escape_sequences_are_shown_and_not_obeyed():
     out, file = consoles(True)
-    display = terminal.ProgressDisplay(out, title="\x1b[2J")
+    display = display_module.Display(out, title="\x1b[2J")
     display.on_train_begin(None)
     display.on_batch_end(Progress(None, History("val/loss"), 4, 10))
     display.close()

@@ -15,7 +15,7 @@ from nnjit.errors import TrackingError
 from nnjit.runtime import signals
 from nnjit.runtime.environment import environment
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
-from nnjit.tracking.recording import Step, Trained, carry_out, keep_model
+from nnjit.tracking.recording import ModelFile, Step, carry_out
 from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
 from nnjit.tracking.store import _store_problem
 from nnjit.tracking.summary import (
@@ -23,10 +23,11 @@ from nnjit.tracking.summary import (
     logged,
     metric_key,
     metric_keys,
-    summarise,
     table_of_classes,
 )
 from nnjit.training import metrics
+from nnjit.training.run import RunInfo, Trained, TrainingRun
+from nnjit.training.summary import summarise
 
 
 def fitted(n_classes=2, sizes=(50, 20, 20), **options):
@@ -139,11 +140,15 @@ def test_no_tracker_leaves_the_model_in_the_folder(tmp_path):
     folder.mkdir()
     history, data, model = fitted()
     tracker = NoTracker()
-    tracker.start(tracking.RunInfo("name", {}, [], {}, "", folder), data)
+    info = RunInfo("name", {}, [], {}, "", folder)
+    run = TrainingRun(info, data, model, None, None, [tracker, ModelFile()])
     trained = Trained(history, data, Classifier.of(model, data), folder)
-    lines, missing = tracking.record(tracker, trained, keep_model(trained))
-    assert not missing
-    (line,) = lines
+    for observer in run.callbacks:
+        observer.on_run_start(run)
+    for observer in reversed(run.callbacks):
+        observer.on_run_end(run, trained)
+    assert not run.missing
+    (line,) = run.lines
     assert Classifier.load(folder / "model.pkl").classes == ("low", "high")
     assert f"nnjit.predict model='{folder / 'model.pkl'}'" in line
 

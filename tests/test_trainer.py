@@ -317,7 +317,8 @@ def test_a_monitor_of_no_set_is_refused():
 
 
 def test_patience_ends_a_run():
-    history = toy.trainer(epochs=200, patience=2, monitor="val/loss").fit(toy.model(), toy.data())
+    trainer = toy.trainer(epochs=200, monitor="val/loss")
+    history = trainer.fit(toy.model(), toy.data(), [EarlyStopping(2)])
     assert history.last.epoch == history.best.epoch + 2 < 199
 
 

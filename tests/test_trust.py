@@ -21,7 +21,7 @@ from nnjit.errors import CheckpointError, ConfigError, TrackingError
 from nnjit.storage.records import Plan
 from nnjit.sweeps import sweep
 from nnjit.sweeps.search import sweeper as search
-from nnjit.tracking import RunInfo
+from nnjit.training.run import RunInfo
 
 RECORDED = {
     "dataset": {"_target_": "nnjit.datasets.Karplus", "n_clips": 8},

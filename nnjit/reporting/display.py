@@ -23,18 +23,32 @@ _REFRESH = 0.1  # seconds between two pictures of the live line
 class Display(Callback, Part):
     """One live line on a terminal; a plain line for each epoch anywhere else.
 
-    A job of a sweep prints to a file; its live line, if any, is on the terminal of the sweep.
+    Parameters
+    ----------
+    out
+        Where everything is printed; None is standard output.
+    live
+        Where the live line is drawn, if it is a terminal; None is ``out``. A job of a sweep prints
+        to a file, and draws on the terminal of the sweep.
+    title
+        Begins the live line.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, out: PlainConsole | None = None, live: PlainConsole | None = None, title: str = ""
+    ) -> None:
+        self._out = out or console()
+        self._terminal = live if live is not None and live.is_live else self._out
+        self._title = title
+        self._run: TrainingRun | None = None
         self._live: Live | None = None
         self._shown = 0.0
 
     def on_run_start(self, run: TrainingRun) -> None:
         """Print the data set and the model."""
-        self._run, self._out = run, console()
-        terminal = PlainConsole(file=sys.__stdout__) if run.info.live_title else self._out
-        self._terminal = terminal if terminal.is_live else self._out
+        self._run, self._title = run, run.info.live_title
+        if self._title and (screen := PlainConsole(file=sys.__stdout__)).is_live:
+            self._terminal = screen
         self._out.print(run.data.describe(), run.model.summary(), sep="\n\n", end="\n\n")
 
     def on_train_begin(self, progress: Progress) -> None:
@@ -48,7 +62,7 @@ class Display(Callback, Part):
         now = time.perf_counter()
         if self._live is not None and now - self._shown >= _REFRESH:
             self._shown = now
-            line = f"{self._run.info.live_title}  {live_line(progress)}".strip()
+            line = f"{self._title}  {live_line(progress)}".strip()
             self._live.update(
                 Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
             )
@@ -60,7 +74,9 @@ class Display(Callback, Part):
 
     def on_train_end(self, progress: Progress) -> None:
         """Print the results, before they go to a store, which may take a while."""
-        self._close()
+        self.close()
+        if self._run is None:
+            return
         self._out.print(epoch_table(progress.history, self._run.info.name, self._out.width))
         self._out.print(verdict(progress.history, self._run.data))
 
@@ -71,12 +87,13 @@ class Display(Callback, Part):
 
     def on_exception(self, run: TrainingRun, error: BaseException) -> None:
         """Give the terminal back, and print what the other callbacks have to tell."""
-        self._close()
+        self.close()
         for line in run.lines:
             # Not by the console: one that was interrupted while it printed keeps its lines.
             say(line, self._out.file)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give the terminal back; also after an error."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -16,10 +16,10 @@ from nnjit.errors import CheckpointError, ModelFileError, NnjitError
 from nnjit.layers import GRU, Dense, Dropout, Flatten
 from nnjit.model import Sequential
 from nnjit.storage import files as persistence
-from nnjit.tracking import RunInfo
 from nnjit.training.callbacks import Callback
 from nnjit.training.checkpoint import FORMAT, Checkpoint
 from nnjit.training.optimizers import Adam
+from nnjit.training.run import RunInfo
 from nnjit.training.trainer import Trainer
 
 SPARE = 64_000_000
