@@ -95,7 +95,7 @@ class Classifier:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write model, encoding and classes to a file; see `nnjit.persistence`."""
+        """Write model, encoding and classes to a file; see `nnjit.storage.files`."""
         extra = {
             "encoding": self.encoding.to_dict(),
             "classes": list(self.classes),

@@ -12,7 +12,7 @@ import toy
 
 from nnjit.errors import CheckpointError, ConfigError
 from nnjit.storage.files import weights_digest
-from nnjit.training.callbacks import Callback
+from nnjit.training.callbacks import Callback, EarlyStopping
 from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, alone, is_held
 from nnjit.training.optimizers import SGD, Adam
 from nnjit.training.schedules import Exponential
@@ -48,10 +48,10 @@ def told(model, history):
     return weights_digest(model), epochs, confusions, shown, history.best.epoch, history.restored
 
 
-def whole(data=None, **options):
+def whole(data=None, callbacks=(), **options):
     """Return what an uninterrupted run tells."""
     model = toy.model()
-    return told(model, trainer(**options).fit(model, data or toy.data()))
+    return told(model, trainer(**options).fit(model, data or toy.data(), callbacks))
 
 
 def gone_on(state, data=None, callbacks=(), **options):
@@ -76,14 +76,14 @@ class Listener(Callback):
         self.heard("train", progress)
 
 
-def states(**options):
+def states(callbacks=(), **options):
     """Return the state after each event of a run, as a file would hold it."""
     found = []
 
     def keep(event, progress):
         found.append(pickle.dumps(TrainingState.of(progress).pack()))
 
-    trainer(**options).fit(toy.model(), toy.data(), [Listener(keep)])
+    trainer(**options).fit(toy.model(), toy.data(), [*callbacks, Listener(keep)])
     return [TrainingState.unpack(pickle.loads(content)) for content in found]
 
 
@@ -157,7 +157,7 @@ def test_ctrl_c_while_parameters_change_keeps_the_checkpoint_before(tmp_path, mo
 
 
 def test_patience_is_not_forgotten():
-    options = {"epochs": 50, "patience": 2, "optimizer": "momentum"}
+    options = {"epochs": 50, "callbacks": [EarlyStopping(2)], "optimizer": "momentum"}
     expected, found = whole(**options), states(**options)
     assert len(expected[1]) < 50
     for state in found[-6:]:
@@ -340,7 +340,7 @@ def test_begin_and_remove(tmp_path):
 
 HOLD = """
 import pathlib, sys, time
-from nnjit.checkpoint import alone
+from nnjit.training.checkpoint import alone
 with alone(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

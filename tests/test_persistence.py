@@ -499,7 +499,7 @@ def peak(path):
     return held, ""
 
 
-SPARE = 64_000_000  # bytes, as the docstring of nnjit.persistence says
+SPARE = 64_000_000  # bytes, as the docstring of nnjit.storage.files says
 
 
 @pytest.mark.parametrize(

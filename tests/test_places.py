@@ -24,7 +24,7 @@ from nnjit.tracking import (
     store_uri,
 )
 from nnjit.tracking.parent import SweepInfo
-from nnjit.training.run import RunInfo
+from nnjit.training.run import RunInfo, Trained, TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ def made(tmp_path_factory):
             tracker.start(info, data)
             history = toy.trainer().fit(model, data, [tracker])
             if name == "first":
-                tracker.finish(history, data, Classifier.of(model, data))
+                trained = Trained(history, data, Classifier.of(model, data), folder)
+                tracker.on_run_end(TrainingRun(info, data, model, None, None, [tracker]), trained)
             else:
                 tracker.fail("interrupted", interrupted=True)
         sweep = project / "runs" / "sweeps" / "one"

@@ -35,10 +35,10 @@ for module in pkgutil.walk_packages(nnjit.__path__, "nnjit."):
     if not module.name.endswith(("data.guitar.cut", "pyfunc")):
         importlib.import_module(module.name)
 
-from nnjit import memory, threads
-from nnjit.cli import one_line_errors
 from nnjit.kernels import _jit
-from nnjit.places import given_path
+from nnjit.reporting.messages import one_line_errors
+from nnjit.runtime import memory, threads
+from nnjit.runtime.places import given_path
 
 assert _jit.cache_folder() is not None
 assert threads.available_cores() >= 1

@@ -31,8 +31,8 @@ def test_markdown_shows_text_as_it_is():
 
 
 _PRINTS = """
-from nnjit.cli import one_line_errors
-from nnjit.text import say
+from nnjit.reporting.messages import one_line_errors
+from nnjit.runtime.text import say
 from nnjit import terminal
 with one_line_errors():
     file = open("data", "w+b")

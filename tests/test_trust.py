@@ -18,10 +18,12 @@ from nnjit.config import trust
 from nnjit.config.build import build
 from nnjit.datasets import Encoding, cache
 from nnjit.errors import CheckpointError, ConfigError, TrackingError
+from nnjit.model import Sequential
 from nnjit.storage.records import Plan
 from nnjit.sweeps import sweep
 from nnjit.sweeps.search import sweeper as search
 from nnjit.training.run import RunInfo
+from nnjit.training.trainer import Trainer
 
 RECORDED = {
     "dataset": {"_target_": "nnjit.datasets.Karplus", "n_clips": 8},
@@ -66,7 +68,7 @@ def with_activation(value):
 def test_an_interpolation_is_never_built(escapes, target):
     cfg = OmegaConf.create(with_activation(hidden(target, escapes)))
     with pytest.raises(ConfigError, match=r"is not of nnjit|still an interpolation"):
-        build(cfg, "model", [])
+        build(cfg, "model", Sequential)
 
 
 def test_hydra_would_build_it(tmp_path):
@@ -83,7 +85,7 @@ def test_an_interpolation_put_together_of_parts(target):
     config = with_activation("${begin}${end}")
     config["begin"], config["end"] = "$", hidden(target, 0)[1:]
     with pytest.raises(ConfigError, match="still an interpolation"):
-        build(OmegaConf.create(config), "model", [])
+        build(OmegaConf.create(config), "model", Sequential)
 
 
 INTERPOLATIONS = [
@@ -135,7 +137,7 @@ def test_a_record_trusts_nobody(given, target):
             configure(config)
         cfg = configure({**config, "trusted": []})
         with pytest.raises(ConfigError, match=r"os\.mkdir is not of nnjit"):
-            build(cfg, "model", cfg.trusted)
+            build(cfg, "model", Sequential)
         with pytest.raises(error, match="trusted"):
             configure({**config, "trusted": "os"})
 
@@ -209,22 +211,22 @@ def test_a_damaged_configuration(damaged):
 def test_only_parts_are_built(name, target):
     config = {"model": {**call(target), "_target_": name}}
     with pytest.raises(ConfigError, match=r"^model"):
-        build(OmegaConf.create(config), "model", [])
+        build(OmegaConf.create(config), "model", Sequential)
 
 
 def test_a_part_stands_in_its_place():
     with pytest.raises(ConfigError, match="is no Trainer"):
-        build(OmegaConf.create({"trainer": RECORDED["model"]}), "trainer")
+        build(OmegaConf.create({"trainer": RECORDED["model"]}), "trainer", Trainer)
     config = {"trainer": {**RECORDED["trainer"], "optimizer": RECORDED["model"]["layers"][0]}}
     with pytest.raises(ConfigError, match="has the wrong type: it takes Optimizer"):
-        build(OmegaConf.create(config), "trainer")
+        build(OmegaConf.create(config), "trainer", Trainer)
 
 
 @pytest.mark.parametrize("key", ["_args_", "_partial_", "_recursive_", "_convert_"])
 def test_how_a_part_is_called_is_fixed(key):
     config = {"model": {**RECORDED["model"], key: True}}
     with pytest.raises(ConfigError, match=f"model.{key} does not go with nnjit.Sequential"):
-        build(OmegaConf.create(config), "model")
+        build(OmegaConf.create(config), "model", Sequential)
 
 
 def test_files_of_a_store_lie_in_its_folders(tmp_path, monkeypatch):

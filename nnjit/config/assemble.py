@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,14 +58,15 @@ def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
     What was recorded of them may name places of others; only early stopping, which has a say in the
     result, and callbacks of packages that are trusted are taken from the record.
     """
-    standard = OmegaConf.load(CONF / "callbacks" / "default.yaml")
-    recorded = cfg.get("callbacks") or {}
+    standard = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
+    assert isinstance(standard, dict)
+    own = {name: entry for name, entry in standard.items() if name in observers}
+    recorded = OmegaConf.to_container(cfg).get("callbacks") or {}  # type: ignore[union-attr]
     kept = {name: entry for name, entry in recorded.items() if _has_a_say(name, entry)}
-    own = {name: standard[name] for name in standard if name in observers}
     cfg.callbacks = {**own, **kept}
     return cfg
 
 
-def _has_a_say(name: str, entry: object) -> bool:
-    target = str(OmegaConf.select(entry, "_target_")) if OmegaConf.is_config(entry) else ""
-    return name == "early_stopping" or not target.startswith("nnjit.")
+def _has_a_say(name: str, entry: Any) -> bool:
+    foreign = isinstance(entry, dict) and not str(entry.get("_target_")).startswith("nnjit.")
+    return foreign or name == "early_stopping"

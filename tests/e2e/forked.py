@@ -61,7 +61,7 @@ def serve():
     import nnjit.commands.resume
     from nnjit.commands.run import main
 
-    assert nnjit.resume
+    assert nnjit.commands.resume
     output = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.argv[1:] = [*SMALL, "tracking.root=warm", "hydra.run.dir=warm"]

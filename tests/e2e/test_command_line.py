@@ -37,7 +37,7 @@ def untracked(tmp_path_factory):
 
 def test_untracked_run_does_not_import_mlflow(untracked):
     modules = untracked[2]
-    assert "nnjit.trainer" in modules
+    assert "nnjit.training.trainer" in modules
     for name in ("mlflow", "pandas", "matplotlib", "torch", "sklearn"):
         assert name not in modules
 
