@@ -61,7 +61,7 @@ def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
     standard = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
     assert isinstance(standard, dict)
     own = {name: entry for name, entry in standard.items() if name in observers}
-    recorded = OmegaConf.to_container(cfg).get("callbacks") or {}  # type: ignore[union-attr]
+    recorded = OmegaConf.to_container(cfg).get("callbacks") or {}
     kept = {name: entry for name, entry in recorded.items() if _has_a_say(name, entry)}
     cfg.callbacks = {**own, **kept}
     return cfg
