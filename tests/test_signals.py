@@ -154,7 +154,7 @@ def test_systems_without_some_signals(monkeypatch):
 
 PROGRAM = """
 import signal, sys, time
-from nnjit import signals
+from nnjit.runtime import signals
 signals._LATE = float(sys.argv[2])
 number = getattr(signal, sys.argv[1])
 with signals.heard(last=sys.argv[3] == "last"):

@@ -33,7 +33,7 @@ def test_markdown_shows_text_as_it_is():
 _PRINTS = """
 from nnjit.reporting.messages import one_line_errors
 from nnjit.runtime.text import say
-from nnjit import terminal
+from nnjit.reporting import terminal
 with one_line_errors():
     file = open("data", "w+b")
     say("C♯ ±")
