@@ -11,9 +11,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from ..runtime import guard as guard_module
 from ..errors import ConfigError, TrackingError
 from ..reporting.messages import one_line_errors, one_line_warnings
+from ..runtime import guard as guard_module
 from .arguments import key_values, store_options
 
 USAGE = """\

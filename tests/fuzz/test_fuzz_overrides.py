@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from nnjit.config import build as composition
 from nnjit.config import overrides
+from nnjit.config.overrides import quoted
 from nnjit.layers import Codes
-from nnjit.reporting.messages import explain, quoted
+from nnjit.reporting.messages import explain
 
 TYPED = """1 -1 0 1.5 1e400 nan .inf true null x 'x' " ' [1,2] [] {} {a:1} [[[[]]]] 1,2 choice(1,2)
 range(1,3) interval(0,1) glob(*) sort(3,1) str(1) int(x) ${seed} ${nothing} ${trainer} ${name}
