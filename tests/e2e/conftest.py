@@ -18,6 +18,10 @@ def _mlflow_may_warn():
     """Import MLflow, whose own warnings are not ours, before warnings are errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+        from sqlalchemy.orm import configure_mappers
+
+        configure_mappers()
         yield
 
 

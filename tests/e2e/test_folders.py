@@ -10,13 +10,13 @@ COMPARE, UI = ("-m", "nnjit.compare"), ("-m", "nnjit.ui")
 SHORT = (*SMALL, "trainer.epochs=1", "dataset.cache_dir=null")
 
 
-def tone(folder):
+def tone(folder, period=5):
     """Write a short recording."""
     import numpy as np
     import soundfile
 
     path = folder / "tone.wav"
-    soundfile.write(path, np.sin(np.arange(2000) / 5), 8000)
+    soundfile.write(path, np.sin(np.arange(2000) / period), 8000)
     return path
 
 
@@ -36,10 +36,11 @@ def test_folders_of_any_name(name, tmp_path):
 
 def test_a_folder_for_each_job_changes_no_place(tmp_path):
     (tmp_path / "music").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "music" / name).mkdir()
+    for first, name in ((5, "a"), (10, "b")):
+        folder = tmp_path / "music" / name
+        folder.mkdir()
         for i in range(4):
-            (tone(tmp_path / "music" / name)).rename(tmp_path / "music" / name / f"{i}.wav")
+            tone(folder, first + i).rename(folder / f"{i}.wav")
     options = [*SHORT, "dataset=folder", "dataset.root=music", "dataset.split=clip"]
     options += ["dataset.n_clips=null", "dataset.cache_dir=runs/cache", "trainer.batch_size=2"]
     options.append("hydra.job.chdir=true")
