@@ -55,7 +55,7 @@ def test_untracked_run_leaves_a_model(untracked):
 def test_output_in_order(untracked):
     text = "\n".join(untracked[1])
     parts = (
-        "karplus: 48 of ",
+        "karplus: 48",
         "majority baseline 0.500",
         "rnn      (N, 200, 1)",
         "epoch 0/2  train accuracy",
@@ -76,7 +76,7 @@ def test_help(tmp_path):
     text = "\n".join(succeeded(python(*RUN, "--help", cwd=tmp_path)))
     for part in (
         "Usage:",
-        "model: ff, gru, lstm, rnn",
+        "model: ff, gru, lstm, recurrent, rnn",
         "python -m nnjit.run",
         "epochs: 10",
         "--cfg",
@@ -98,7 +98,10 @@ def test_python_does_not_warn(tmp_path):
 
 
 CONFIGURATION = [
-    (["model=gruu"], "model=gruu does not exist: did you mean gru? choose from ff, gru, lstm, rnn"),
+    (
+        ["model=gruu"],
+        "model=gruu does not exist: did you mean gru? choose from ff, gru, lstm, recurrent, rnn",
+    ),
     (["experiment=seed_grru"], "did you mean seed_gru? choose from seed_ff, seed_gru, seed_rnn"),
     (["trainer.epochz=3"], "did you mean epochs? choose from"),
     (["trainer.epochs=x"], "trainer.epochs='x' has the wrong type: it takes int"),
