@@ -8,12 +8,12 @@
 ...     g = tanh(x.g + (r * h) @ W.g)
 ...     return z * h + (1 - z) * g
 
-`nnjit.layers.Recurrent` runs it. `definition` traces the function to a `graph`, `adjoint` derives
+`nnjit.layers.Recurrent` runs it. `trace` turns the function into a `graph`, `adjoint` derives
 its gradients, `layout`, `forward`, `backward` and `one_unit` write its kernels, `compiled` makes
 them functions; `evaluate` is the same graph in NumPy, `text` its equations in files.
 """
 
-from .definition import Cell, cell
+from .definition import Cell
 from .functions import (
     absolute,
     cos,
@@ -33,6 +33,7 @@ from .functions import (
     sqrt,
     tanh,
 )
+from .trace import cell
 
 __all__ = [
     "Cell",

@@ -1,7 +1,8 @@
 """The cells that nnjit brings, by their names."""
 
-from .definition import Cell, cell
+from .definition import Cell
 from .functions import sigmoid, tanh
+from .trace import cell
 
 
 @cell

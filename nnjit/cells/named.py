@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import CellError, short
 from ..options import choose
-from .definition import Cell, cell
+from .definition import Cell
 from .library import CELLS
 from .text import from_plain
+from .trace import cell
 
 
 def named(value: Any) -> Cell:

@@ -5,6 +5,7 @@ forms of expression that `equations` writes are read.
 """
 
 import ast
+import copyreg
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -106,6 +107,13 @@ def from_plain(values: Any) -> Cell:
         raise CellError("the starts of a cell are numbers or pairs by name")
     given = {str(k): tuple(v) if isinstance(v, list | tuple) else v for k, v in starts.items()}
     return parse(values["equations"], given)
+
+
+def _reduce(cell: Cell) -> tuple[Any, ...]:
+    return from_plain, (plain(cell),)
+
+
+copyreg.pickle(Cell, _reduce)  # a cell travels to another process as equations
 
 
 def parse(text: Any, starts: Mapping[str, Start] | None = None) -> Cell:

@@ -1,0 +1,139 @@
+"""Tracing a function of the equations of one step to a cell."""
+
+import builtins
+import inspect
+import keyword
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ..errors import CellError
+from .definition import Cell, Names, Start, check
+from .graph import Graph, Node
+from .text import equations, parse
+
+
+def cell(function: Callable[..., Any] | None = None, **starts: Mapping[str, Start]) -> Any:
+    """Make a cell of a function of the equations of one step; a decorator.
+
+    Parameters
+    ----------
+    function : function of (x, states..., W, w)
+        ``x.NAME`` is the input projection of a gate with its bias, each state is that before the
+        step, ``W.NAME`` is a recurrent matrix and ``w.NAME`` a vector of weights (H,), one a unit.
+        W and w are left out where there are none. It returns the states after the step, in the
+        order of its arguments; the first is the output.
+    vectors, biases : dict, optional
+        First values of vectors and of the gates' biases, by name: a number, or a pair, between
+        which they are drawn. The others are drawn as the layer's ``bias_initializer`` says.
+
+    Raises
+    ------
+    CellError
+        Where the equations cannot be compiled; it names the line.
+
+    Examples
+    --------
+    >>> @cell
+    ... def leaky(x, h, W, w):
+    ...     keep = sigmoid(w.keep)
+    ...     return keep * h + (1 - keep) * tanh(x.h + h @ W.h)
+    """
+    if unknown := starts.keys() - {"vectors", "biases"}:
+        raise CellError(f"cell has no option {min(unknown)}: it takes vectors and biases")
+    if function is None:
+        return lambda function: cell(function, **starts)
+    given = dict(starts.get("vectors", {}))
+    given |= {f"b.{name}": value for name, value in starts.get("biases", {}).items()}
+    return trace(function, given)
+
+
+def trace(
+    function: Callable[..., Any], starts: Mapping[str, Start], name: str | None = None
+) -> Cell:
+    """Return the cell of a function; see `cell`."""
+    where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    parameters = list(inspect.signature(function).parameters)
+    graph = Graph()
+    states = tuple(p for p in parameters[1:] if p not in ("W", "w"))
+    if parameters[:1] != ["x"] or not states:
+        raise CellError(f"{where}: a cell takes x, its states, then W and w where it needs them")
+    special: dict[str, Any] = {
+        "x": Names(graph, "x", "input"),
+        "W": Names(graph, "W", "product"),
+        "w": Names(graph, "w", "vector"),
+    }
+    arguments = [special[p] if p in special else graph.make("state", value=p) for p in parameters]
+    with _named_variables(function) as variables, _one_line(function, where):
+        returned = function(*arguments)
+    graph.tracing = False
+    outputs = returned if isinstance(returned, tuple) else (returned,)
+    if len(outputs) != len(states):
+        raise CellError(
+            f"{where}: it returns {len(outputs)} values for {len(states)} states: "
+            f"return {', '.join(states)} after the step, in the order of the arguments"
+        )
+    try:
+        nodes = tuple(graph.node(output) for output in outputs)
+    except CellError as error:  # the function is not running: its first line is the place
+        raise CellError(f"{where}{_tail(str(error))}") from None
+    made = Cell(
+        name or function.__name__, inspect.getdoc(function) or "", graph, nodes, states, starts
+    )
+    _label(made, variables)
+    check(made, where)
+    # As a record would give it back: gates and weights are in the order in which the text has them.
+    return replace(parse(equations(made), made.starts), doc=made.doc)
+
+
+@contextmanager
+def _named_variables(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """Collect the local variables of a call of the function."""
+    found: dict[str, Any] = {}
+    before = sys.getprofile()
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code is function.__code__:
+            found.update(frame.f_locals)
+
+    sys.setprofile(look)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
+
+
+@contextmanager
+def _one_line(function: Callable[..., Any], where: str) -> Iterator[None]:
+    """Turn whatever the user's equations raise into one line that names theirs."""
+    try:
+        yield
+    except CellError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f for f in frames if f.filename == function.__code__.co_filename]
+        place = f"{lines[-1].filename}:{lines[-1].lineno}" if lines else where
+        raise CellError(f"{place}: {type(error).__name__}: {error}") from None
+
+
+def _tail(text: str) -> str:
+    return text[text.index(": ") :] if ": " in text else f": {text}"
+
+
+def _label(made: Cell, variables: Mapping[str, Any]) -> None:
+    """Name nodes as the user's variables do, each by another name than any argument."""
+    taken = {"x", "W", "w", *made.states, *vars(builtins), *keyword.kwlist}
+    held = {node.index for node in made.nodes}
+    for name, value in variables.items():
+        if not isinstance(value, Node) or value.index not in held or value.label:
+            continue
+        if value.op in ("input", "state", "vector", "number"):
+            continue
+        while name in taken or not name.isidentifier():
+            name = f"{name}_new" if name in made.states else f"{name}_"
+        value.label = name
+        taken.add(name)
