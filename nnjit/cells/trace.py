@@ -37,6 +37,7 @@ def cell(function: Callable[..., Any] | None = None, **starts: Mapping[str, Star
 
     Examples
     --------
+    >>> from nnjit.cells import sigmoid, tanh
     >>> @cell
     ... def leaky(x, h, W, w):
     ...     keep = sigmoid(w.keep)
