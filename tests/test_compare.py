@@ -18,9 +18,9 @@ from nnjit.commands.compare import Options, parse, run_row
 from nnjit.errors import ConfigError
 from nnjit.reporting import comparison
 from nnjit.reporting.terminal import PlainConsole
-from nnjit.tracking.query import RecordedRun
+from nnjit.tracking.recorded import RecordedRun
 from nnjit.tracking.summary import metrics_digest
-from nnjit.tracking.views import _TAG, MOST_IN_VIEW, compare_page, save_view, view_page
+from nnjit.tracking.views import _TAG, MOST_IN_VIEW, compare_page, view_page, view_tag
 from nnjit.training.history import Epoch, Evaluation, History
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -275,24 +275,16 @@ def test_places_may_be_others(tmp_path, monkeypatch):
     assert reproduce.configuration(recorded, {}, "/no/where").dataset.root == "music"
 
 
-class Experiment:
-    """Takes a tag as MLflow does, which refuses long ones."""
-
-    def set_experiment_tag(self, experiment, key, value):
-        assert len(value) <= 5000
-        self.key, self.value = key, value
-
-
 def test_a_saved_view_of_many_runs_fits_in_a_tag():
-    client = Experiment()
-    save_view(client, "1", "Mine & yours", [uuid4().hex for _ in range(MOST_IN_VIEW)])
-    view = json.loads(client.value)
+    tag, value = view_tag("Mine & yours", [uuid4().hex for _ in range(MOST_IN_VIEW)])
+    assert len(value) <= 5000  # MLflow refuses longer ones
+    view = json.loads(value)
     marked, packed = view["state"].split(";")
     assert marked == "deflate"
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert view["name"] == "Mine & yours"
     assert state["searchFilter"].count(", ") == MOST_IN_VIEW - 1
-    key = client.key.removeprefix(_TAG)
+    key = tag.removeprefix(_TAG)
     assert view_page("http://x", "1", "Mine & yours").endswith(f"viewStateShareKey={key}")
 
 

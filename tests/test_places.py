@@ -14,15 +14,8 @@ from nnjit.classifier import Classifier
 from nnjit.commands.arguments import store_options
 from nnjit.errors import ConfigError
 from nnjit.runtime.places import given_path, have_home
-from nnjit.tracking import (
-    MlflowTracker,
-    fetch_model,
-    find_unfinished,
-    open_existing,
-    query,
-    readable,
-    store_uri,
-)
+from nnjit.tracking import MlflowTracker, Store, find_unfinished, store_uri
+from nnjit.tracking.moved import readable
 from nnjit.tracking.parent import SweepInfo
 from nnjit.training.run import RunInfo, Trained, TrainingRun
 
@@ -66,15 +59,15 @@ def test_a_moved_project_goes_on(made, name, tmp_path):
     before = tmp_path / "before"
     shutil.copytree(made, before)
     uri = store_uri(before / "runs")
-    open_existing(uri)  # a copy is a store of its own
+    Store.existing(uri)  # a copy is a store of its own
     assert str(made) not in addresses(before)
     after = before.rename(tmp_path / name)
     uri = store_uri(after / "runs")
-    run, model = fetch_model("latest", uri)
-    assert Classifier.load(model).classes == ("low", "high")
-    mlflow, client = open_existing(uri)
-    assert query.read_config(mlflow, run) == {"a": 1}
-    assert client.get_run(run).data.tags["nnjit.started_in"] == str(after)
+    store = Store.existing(uri)
+    run = store.run("latest")
+    assert Classifier.load(store.model_file(run.id)).classes == ("low", "high")
+    assert store.config(run.id) == {"a": 1}
+    assert run.tags["nnjit.started_in"] == str(after)
     _, checkpoint = find_unfinished("latest", uri, [after / "runs"])
     assert checkpoint == after / "runs" / "outputs" / "second" / "checkpoint.pkl"
     tracker = MlflowTracker(str(after / "runs"))
@@ -90,8 +83,8 @@ def test_a_move_is_told_once(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
     uri = store_uri(tmp_path / "copy" / "runs")
     with pytest.warns(UserWarning, match=f"the store in {made / 'runs'} is now in"):
-        open_existing(uri)
-    open_existing(uri)
+        Store.existing(uri)
+    Store.existing(uri)
 
 
 def test_artifacts_that_lie_elsewhere_stay_there(made, tmp_path):
@@ -100,7 +93,7 @@ def test_artifacts_that_lie_elsewhere_stay_there(made, tmp_path):
     before = addresses(tmp_path / "copy")
     shutil.rmtree(artifacts)
     (artifacts / "of_another_experiment").mkdir(parents=True)
-    open_existing(store_uri(tmp_path / "copy" / "runs"))
+    Store.existing(store_uri(tmp_path / "copy" / "runs"))
     assert addresses(tmp_path / "copy") == before
 
 
@@ -122,10 +115,10 @@ def closed(made, tmp_path, monkeypatch):
 def test_a_store_that_can_only_be_read(closed):
     content = (closed / "mlflow.db").read_bytes()
     files = sorted(closed.rglob("*"))
-    run, model = fetch_model("latest", store_uri(closed))
-    assert Classifier.load(model).classes == ("low", "high")
-    _, client = open_existing(store_uri(closed))
-    assert run in {found.id for found in query.search_runs(client)}
+    store = Store.existing(store_uri(closed))
+    run = store.run("latest")
+    assert Classifier.load(store.model_file(run.id)).classes == ("low", "high")
+    assert run in store.runs()
     assert (closed / "mlflow.db").read_bytes() == content
     assert sorted(closed.rglob("*")) == files
 
@@ -135,8 +128,10 @@ def test_a_view_in_a_store_that_can_only_be_read(closed):
 
     with pytest.raises(SystemExit):
         compare.main([f"root={closed}", "view=mine"])
+    options = compare.parse([f"root={closed}", "view=mine"])
+    store = Store.existing(options.uri)
     with pytest.raises(ConfigError, match="view=mine cannot be kept"):
-        compare.check_view(compare.parse([f"root={closed}", "view=mine"]))
+        compare.check_view(store, options)
 
 
 def test_what_is_no_file_is_read_as_it_is(tmp_path):
@@ -165,7 +160,7 @@ def test_the_variable_stays_the_users(made, monkeypatch, tmp_path):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", value)
         else:
             monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        open_existing(store_uri(made / "runs"))
+        Store.existing(store_uri(made / "runs"))
         assert os.environ.get("MLFLOW_TRACKING_URI") == value
 
 

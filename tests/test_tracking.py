@@ -15,9 +15,9 @@ from nnjit.errors import TrackingError
 from nnjit.runtime import signals
 from nnjit.runtime.environment import environment
 from nnjit.tracking import MlflowTracker, NoTracker, store_uri
+from nnjit.tracking.client import _store_problem
 from nnjit.tracking.recording import ModelFile, Step, carry_out
 from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
-from nnjit.tracking.store import _store_problem
 from nnjit.tracking.summary import (
     flatten,
     logged,
@@ -171,7 +171,7 @@ def test_directions_name_the_store(tmp_path, monkeypatch):
 
 def test_no_store_here_says_what_to_do(tmp_path):
     with pytest.raises(TrackingError, match="call this in the folder where you trained"):
-        tracking.fetch_model("latest", store_uri(tmp_path))
+        tracking.Store.existing(store_uri(tmp_path))
     assert not list(tmp_path.iterdir())
 
 

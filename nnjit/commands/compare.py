@@ -19,7 +19,8 @@ from ..runtime.text import say
 from .arguments import key_values, store_options
 
 if TYPE_CHECKING:
-    from ..tracking.query import RecordedRun
+    from ..tracking.recorded import RecordedRun
+    from ..tracking.store import Store
 
 USAGE = """\
 Compare the runs in the store, best first.
@@ -89,14 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with one_line_errors(), one_line_warnings():
         options = parse(arguments)
-        from ..tracking import open_existing
+        from ..tracking.store import Store
 
-        check_view(options)
-        _, client = open_existing(options.uri)
-        runs = select(client, options)
+        store = Store.existing(options.uri)
+        check_view(store, options)
+        runs = select(store, options)
         _write(runs, options)
         if not options.format:
-            for line in _pages(client, runs, options):
+            for line in _pages(store, runs, options):
                 say(line)
 
 
@@ -117,17 +118,15 @@ def parse(arguments: Sequence[str]) -> Options:
     return options
 
 
-def check_view(options: Options) -> None:
+def check_view(store: "Store", options: Options) -> None:
     """Raise a ConfigError where a view is asked for and the store cannot be written."""
-    from ..tracking import readable
-
-    if "view" in options.text and readable(options.uri) != options.uri:
+    if "view" in options.text and store.uri != options.uri:
         raise ConfigError(
             f"view={options.text['view']} cannot be kept: there is no leave to write to the store"
         )
 
 
-def select(client: Any, options: Options) -> list["RecordedRun"]:
+def select(store: "Store", options: Options) -> list["RecordedRun"]:
     """Return the runs that were asked for, in the order that was asked for.
 
     Raises
@@ -135,11 +134,7 @@ def select(client: Any, options: Options) -> list["RecordedRun"]:
     ConfigError
         Where no run is left, or none has the key to sort by.
     """
-    from ..tracking import find_run, query
-
-    sweep = options.text.get("sweep", "")
-    parent = find_run(client, sweep, "sweep").info.run_id if sweep else ""
-    found = query.search_runs(client, options.text.get("where", ""), parent)
+    found = store.runs(options.text.get("where", ""), options.text.get("sweep", ""))
     if not found:
         raise ConfigError("there is no such run in the store: python -m nnjit.run makes one")
     for key, patterns in options.filters.items():
@@ -251,7 +246,7 @@ def _json(rows: Sequence[dict[str, Any]], file: Any) -> None:
 _FORMAT = {"csv": _csv, "json": _json}
 
 
-def _pages(client: Any, runs: Sequence["RecordedRun"], options: Options) -> list[str]:
+def _pages(store: "Store", runs: Sequence["RecordedRun"], options: Options) -> list[str]:
     """Return where MLflow shows these runs side by side; save a view where that is asked for."""
     from ..tracking import views
     from ..tracking.address import without_passwords
@@ -265,7 +260,7 @@ def _pages(client: Any, runs: Sequence["RecordedRun"], options: Options) -> list
     start = "python -m nnjit.ui, then " if local else ""
     if name:
         for experiment in experiments:
-            views.save_view(client, experiment, name, shown)
+            store.save_view(experiment, name, shown)
         page = views.view_page(server, experiments[0], name, charts=True)
     else:
         page = views.compare_page(server, experiments, shown)

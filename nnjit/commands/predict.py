@@ -63,10 +63,11 @@ def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
 
     if "model" in options:
         return options["model"], Classifier.load(given_path(options["model"]))
-    from ..tracking import fetch_model
+    from ..tracking.store import Store
 
-    run_id, path = fetch_model(options.get("run", "latest"), store_options(options))
-    return f"run {run_id}", Classifier.load(path)
+    store = Store.existing(store_options(options))
+    run = store.run(options.get("run", "latest"))
+    return f"run {run.id}", Classifier.load(store.model_file(run.id))
 
 
 def _recordings(audio: Sequence[str]) -> list[Path]:

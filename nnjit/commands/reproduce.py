@@ -21,8 +21,7 @@ from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.environment import environment
 from ..runtime.places import given_path
 from ..storage.files import weights_digest
-from ..tracking import MlflowTracker, ModelFile, find_run, open_existing, query
-from ..tracking.query import RecordedRun
+from ..tracking import MlflowTracker, ModelFile, RecordedRun, Store
 from ..tracking.summary import logged, metric_keys, metrics_digest
 from ..training.history import History
 from ..training.run import RunInfo
@@ -83,14 +82,14 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
     TrackingError, ConfigError, DataError
         Where there is no such finished run, or its configuration or data set is not what it was.
     """
-    mlflow, client = open_existing(store_options(options))
-    run = query.recorded(find_run(client, options.get("run", "latest")))
+    store = Store.existing(store_options(options))
+    run = store.run(options.get("run", "latest"))
     if run.status != "FINISHED":
         raise TrackingError(
             f"run={run.id} is {run.status}: only a finished run has weights to compare with"
         )
     began = run.tags.get("nnjit.started_in", "")
-    cfg = configuration(query.read_config(mlflow, run.id), options, began)
+    cfg = configuration(store.config(run.id), options, began)
     out.print(f"run      {run.id} {run.name}, {run.started:%Y-%m-%d %H:%M}", soft_wrap=True)
     more = [_tracker(cfg, options), ModelFile()] if options.get("record") == "true" else []
 
@@ -100,7 +99,7 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
         return _describe(cfg, run, data, _folder(run, options))
 
     trained = assemble(cfg, describe, more=more).execute()
-    return _judge(client, run, trained.history, trained.classifier.model, out)
+    return _judge(store, run, trained.history, trained.classifier.model, out)
 
 
 def configuration(
@@ -176,9 +175,8 @@ def _describe(cfg: DictConfig, run: RecordedRun, data: DataSplits, folder: Path)
     tags = {key: value for key, value in kept.items() if value is not None}
     tags |= {"nnjit.dataset_digest": data.digest, "nnjit.reproduces": run.id}
     tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
-    note = run.tags.get("mlflow.note.content", "")
     overrides = run.tags.get("nnjit.overrides", "").split()
-    return RunInfo(run.name, plain(cfg), overrides, tags, note, folder)
+    return RunInfo(run.name, plain(cfg), overrides, tags, run.description, folder)
 
 
 def _folder(run: RecordedRun, options: Mapping[str, str]) -> Path:
@@ -187,7 +185,7 @@ def _folder(run: RecordedRun, options: Mapping[str, str]) -> Path:
 
 
 def _judge(
-    client: Any,
+    store: Store,
     run: RecordedRun,
     history: History,
     model: Sequential,
@@ -195,7 +193,7 @@ def _judge(
 ) -> bool:
     """Print how this run compares with the recorded one; tell whether every bit is the same."""
     digests = {"weights": weights_digest(model), "metrics": metrics_digest(history)}
-    difference = first_difference(_recorded_epochs(client, run, history), history)
+    difference = first_difference(_recorded_epochs(store, run, history), history)
     agree = not difference
     for name, now in digests.items():
         then = run.tags.get(f"nnjit.{name}_digest", "not on record")
@@ -211,10 +209,10 @@ def _judge(
 
 
 def _recorded_epochs(
-    client: Any, run: RecordedRun, history: History
+    store: Store, run: RecordedRun, history: History
 ) -> dict[str, dict[int, float]]:
     keys = metric_keys(logged(history.last))
-    return {name: query.metric_history(client, run.id, key) for name, key in keys.items()}
+    return {name: store.metric_history(run.id, key) for name, key in keys.items()}
 
 
 def first_difference(recorded: Mapping[str, Mapping[int, float]], history: History) -> str:

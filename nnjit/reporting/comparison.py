@@ -11,7 +11,7 @@ from . import terminal
 from .variants import Estimate, estimate
 
 if TYPE_CHECKING:
-    from ..tracking.query import RecordedRun
+    from ..tracking.recorded import RecordedRun
 
 _SETS, _METRICS = ("val", "test"), ("accuracy", "recall", "precision")
 _SETTINGS = ("model", "dataset", "split", "seed", "status")

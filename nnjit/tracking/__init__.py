@@ -1,13 +1,13 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
-from . import query, views
-from .address import alone, without_passwords
+from . import views
+from .address import alone, store_folders, store_uri, without_passwords
 from .base import NoTracker, Tracker
 from .mlflow_tracker import MlflowTracker
-from .moved import readable
 from .parent import NoParent, Parent, SweepInfo, SweepReport
+from .recorded import RecordedRun
 from .recording import ModelFile
-from .store import fetch_model, find_run, open_existing, open_store, store_folders, store_uri
+from .store import Store
 from .unfinished import find_by_checkpoint, find_unfinished
 
 __all__ = [
@@ -16,18 +16,14 @@ __all__ = [
     "NoParent",
     "NoTracker",
     "Parent",
+    "RecordedRun",
+    "Store",
     "SweepInfo",
     "SweepReport",
     "Tracker",
     "alone",
-    "fetch_model",
     "find_by_checkpoint",
-    "find_run",
     "find_unfinished",
-    "open_existing",
-    "open_store",
-    "query",
-    "readable",
     "store_folders",
     "store_uri",
     "views",

@@ -4,17 +4,37 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import TrackingError
+from ..runtime.places import given_path
 from ..runtime.secrets import without_passwords
 from .moved import mend
 from .sqlite import sqlite_file, sqlite_uri
 
+RUNS = "runs"  # the default of tracking.root, and where hydra.run.dir and hydra.sweep.dir lie
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5  # seconds, for the first word of a server or a database
 _LOCK = 0x6E6E6A6974  # any number, the same in all processes
+
+
+def store_uri(root: Path) -> str:
+    """Return the address of the SQLite store in a folder, absolute."""
+    return sqlite_uri(given_path(root).resolve() / "mlflow.db")
+
+
+def store_folders(options: Mapping[str, str]) -> list[Path]:
+    """Return the folders whose files belong to a store: its own, and where runs leave files.
+
+    Parameters
+    ----------
+    options
+        ``tracking.root`` and ``tracking.uri``, where they are given.
+    """
+    folders = [given_path(options.get("tracking.root", RUNS)), Path(RUNS)]
+    file = sqlite_file(options.get("tracking.uri") or "")
+    return [*folders, *([file.parent] if file is not None else [])]
 
 
 def warn_of_other_store(uri: str) -> None:

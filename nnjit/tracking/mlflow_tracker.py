@@ -19,12 +19,12 @@ from ..training.callbacks import Progress
 from ..training.history import Epoch
 from ..training.run import RunInfo, Trained, told
 from ..training.summary import summarise
-from .address import few_retries, is_server, warn_of_other_store, without_passwords
+from .address import few_retries, is_server, store_uri, warn_of_other_store, without_passwords
 from .artifacts import Artifacts
 from .base import Tracker
+from .client import open_store, writing
 from .parent import MAX_KEY, MAX_TAG, VARIABLE, MlflowParent
 from .recording import Step, reason
-from .store import open_store, store_uri, writing
 from .summary import flatten, logged, metric_keys, metrics_digest, table_of_classes
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from ..errors import TrackingError
 from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord
 from .address import without_passwords
-from .store import open_store, writing
+from .client import open_store, writing
 from .summary import metric_keys
 
 if TYPE_CHECKING:

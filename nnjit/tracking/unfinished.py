@@ -2,15 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..config.trust import is_within, within
 from ..errors import TrackingError
 from ..training.checkpoint import is_held
 from .address import without_passwords
-from .store import find_run, open_existing
+from .recorded import RecordedRun
+from .store import Store
 
 CHECKPOINT_TAG, FAILURE_TAG = "nnjit.checkpoint", "nnjit.failure"
 _BITS = ("version.numpy", "version.numba", "version.nnjit", "mlflow.source.git.commit", "cpu")
@@ -31,58 +31,38 @@ def find_unfinished(run: str, uri: str, folders: Sequence[Path]) -> tuple[str, P
     TrackingError
         Where there is no such run, or it cannot go on.
     """
-    _, client = open_existing(uri, "tracking.root=FOLDER")
+    store = Store.existing(uri, "tracking.root=FOLDER")
     if run == "latest":
-        found = next((r for r in _unfinished(client) if not _at_work(r, folders)), None)
+        found = next((r for r in store.unfinished() if not _at_work(r, folders)), None)
         if found is None:
             raise TrackingError("resume=latest: the store has no run that was interrupted")
-        return found.info.run_id, _checkpoint(found, folders)
-    found = find_run(client, run, "resume")
-    return found.info.run_id, _checkpoint(found, folders)
-
-
-def _unfinished(client: Any) -> Iterator[Any]:
-    """Yield the runs that did not finish, newest first."""
-    experiments, token = [e.experiment_id for e in client.search_experiments()], None
-    while True:
-        page = client.search_runs(
-            experiments,
-            "tags.`nnjit.kind` = 'run' and attributes.status != 'FINISHED'",
-            order_by=["attributes.start_time DESC"],
-            max_results=100,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    else:
+        found = store.run(run, "resume")
+    return found.id, _checkpoint(found, folders)
 
 
 def find_by_checkpoint(path: Path, uri: str) -> str:
     """Return the id of the run of a checkpoint; TrackingError where the store has none."""
-    _, client = open_existing(uri, "tracking.root=FOLDER")
-    for run in _unfinished(client):
-        named = run.data.tags.get(CHECKPOINT_TAG)
+    for run in Store.existing(uri, "tracking.root=FOLDER").unfinished():
+        named = run.tags.get(CHECKPOINT_TAG)
         if named is not None and os.path.realpath(named) == os.path.realpath(path):
-            return str(run.info.run_id)
+            return run.id
     raise TrackingError(
         f"{path} is of a run on record, which {without_passwords(uri)} does not have, or not as "
         "interrupted: add tracking.root=FOLDER, or tracking.uri"
     )
 
 
-def _at_work(run: Any, folders: Sequence[Path]) -> bool:
-    named = run.data.tags.get(CHECKPOINT_TAG)
+def _at_work(run: RecordedRun, folders: Sequence[Path]) -> bool:
+    named = run.tags.get(CHECKPOINT_TAG)
     return named is not None and is_within(Path(named), folders) and is_held(Path(named))
 
 
-def _checkpoint(run: Any, folders: Sequence[Path]) -> Path:
+def _checkpoint(run: RecordedRun, folders: Sequence[Path]) -> Path:
     """Return the checkpoint of a run; TrackingError where it cannot go on."""
-    tags, name = run.data.tags, f"run {run.info.run_id}"
+    tags, name = run.tags, f"run {run.id}"
     failure = tags.get(FAILURE_TAG, "")
-    if run.info.lifecycle_stage != "active":
-        raise TrackingError(f"{name} was deleted: restore it first")
-    if run.info.status == "FINISHED":
+    if run.status == "FINISHED":
         raise TrackingError(f"{name} has finished: there is nothing to resume")
     if failure.startswith("DivergedError"):
         raise TrackingError(f"{name} would diverge again: {failure.partition(': ')[2]}")

@@ -47,14 +47,14 @@ def view_page(server: str, experiment: str, name: str, charts: bool = False) -> 
     )
 
 
-def save_view(client: Any, experiment: str, name: str, run_ids: Sequence[str] = ()) -> None:
-    """Save a view of these runs, or of all, in the experiment; one of the same name is replaced."""
+def view_tag(name: str, run_ids: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the tag of an experiment that holds a view of these runs, or of all: name, value."""
     listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
     where = f"attributes.run_id IN ({listed})" if run_ids else _RUNS
     packed = base64.b64encode(zlib.compress(json.dumps(_state(where)).encode())).decode()
     now = int(time.time() * 1000)
     view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"{_PACKED}{packed}"}
-    client.set_experiment_tag(experiment, _TAG + _key(name), json.dumps(view))
+    return _TAG + _key(name), json.dumps(view)
 
 
 def _key(name: str) -> str:

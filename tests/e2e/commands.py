@@ -72,7 +72,8 @@ def refused(done, code=1):
 
 def client(folder, root="runs"):
     """Return MLflow and a client of the store in a folder."""
-    from nnjit.tracking import open_store, store_uri
+    from nnjit.tracking import store_uri
+    from nnjit.tracking.client import open_store
 
     return open_store(store_uri(Path(folder) / root))
 

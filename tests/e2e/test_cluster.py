@@ -7,7 +7,7 @@ from commands import PREDICT, RUN, SMALL, python, refused, runs, start, succeede
 from conftest import GUITAR
 from servers import PASSWORD, free_port, mlflow_server, postgres, s3
 
-from nnjit.tracking import open_store
+from nnjit.tracking.client import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 SHORT = (*SMALL, "trainer.epochs=2")

@@ -75,10 +75,10 @@ def test_flags_between_overrides(tmp_path):
 )
 def test_what_is_no_address_of_a_store(address, message):
     from nnjit.errors import TrackingError
-    from nnjit.tracking import open_existing
+    from nnjit.tracking import Store
 
     with pytest.raises(TrackingError) as error:
-        open_existing(address)
+        Store.existing(address)
     assert message in str(error.value)
 
 

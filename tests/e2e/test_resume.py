@@ -16,7 +16,8 @@ from nnjit.classifier import Classifier
 from nnjit.commands.resume import resume as go_on
 from nnjit.errors import NnjitError
 from nnjit.storage.files import weights_digest
-from nnjit.tracking import fetch_model, open_store, store_uri
+from nnjit.tracking import Store, store_uri
+from nnjit.tracking.client import open_store
 from nnjit.training.checkpoint import FORMAT, Checkpoint, alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
@@ -41,7 +42,7 @@ def record(folder, run):
     }
     seconds = histories.pop("seconds/train")
     del histories["seconds/epoch_mean"]
-    path = fetch_model(run.info.run_id, store_uri(folder / "runs"))[1]
+    path = Store.existing(store_uri(folder / "runs")).model_file(run.info.run_id)
     models = found.search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
     )
@@ -295,7 +296,7 @@ def test_no_checkpoints(tmp_path):
 MAKE = """
 import sys
 import mlflow.store.db.utils, sqlalchemy
-from nnjit.tracking import open_store
+from nnjit.tracking.client import open_store
 print("ready", flush=True)
 open_store(sys.argv[1])
 """

@@ -11,7 +11,7 @@ from conftest import GUITAR, OVERRIDES
 
 from nnjit.classifier import Classifier
 from nnjit.storage.files import weights_digest
-from nnjit.tracking import fetch_model, store_uri
+from nnjit.tracking import Store, store_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 METRICS = ("loss", "accuracy", "recall", "precision", "f1", "specificity", "npv")
@@ -23,7 +23,7 @@ def artifact(folder, run, path):
 
 
 def model_file(folder, run):
-    return fetch_model(run.info.run_id, store_uri(folder / "runs"))[1]
+    return Store.existing(store_uri(folder / "runs")).model_file(run.info.run_id)
 
 
 def files(folder, run, path=""):

@@ -14,7 +14,7 @@ from nnjit.errors import ConfigError, NnjitError, TrackingError
 from nnjit.reporting import terminal, variants
 from nnjit.storage.records import FINISHED, JobRecord, Plan, read_all
 from nnjit.sweeps import sweep
-from nnjit.tracking import query
+from nnjit.tracking import Store
 
 NAMES = ("train", "val", "test")
 VALUES = {f"{w}/{s}_{m}": 0.5 for w in ("final", "best") for s in NAMES for m in variants._METRICS}
@@ -128,14 +128,14 @@ def test_plans_of_sweeps(tmp_path, monkeypatch):
 
 
 def stored(content):
-    """Return what reads artifacts, as MLflow does, from a store with such a configuration."""
+    """Return a store whose runs have such a configuration."""
 
     def load(place):
         return content
 
     artifacts = SimpleNamespace(load_text=load)
     errors = SimpleNamespace(MlflowException=KeyError)
-    return SimpleNamespace(artifacts=artifacts, exceptions=errors)
+    return Store("", SimpleNamespace(artifacts=artifacts, exceptions=errors), None)
 
 
 def test_recorded_configurations():
@@ -151,7 +151,7 @@ def test_recorded_configurations():
             content = mutate.changed(rng, content.encode()).decode(errors="replace")
         with mutate.limited(seed, lambda: 200_000_000):
             try:
-                cfg = reproduce.configuration(query.read_config(stored(content), "id"), {})
+                cfg = reproduce.configuration(stored(content).config("id"), {})
                 assert cfg.trusted == []
             except (TrackingError, ConfigError) as error:
                 mutate.one_line(error)
@@ -168,4 +168,4 @@ def test_recorded_configurations():
 @pytest.mark.parametrize("depth", [10, 100_000])
 def test_a_configuration_of_brackets(depth):
     with pytest.raises(TrackingError, match="damaged"):
-        query.read_config(stored("[" * depth), "id")
+        stored("[" * depth).config("id")
