@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cells.check import check_cell as check_cell
     from .classifier import Classifier as Classifier
     from .layers import GRU as GRU
     from .layers import LSTM as LSTM
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .model import Sequential as Sequential
     from .training.callbacks import Callback as Callback
     from .training.callbacks import EarlyStopping as EarlyStopping
+    from .training.cellcheck import check_cell as check_cell
     from .training.checkpoint import Checkpoint as Checkpoint
     from .training.gradcheck import check_gradients as check_gradients
     from .training.optimizers import SGD as SGD
@@ -37,7 +37,7 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
 
 _HOMES = {
     "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
-    "cells.check": ("check_cell",),
+    "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),
     "training.optimizers": ("SGD", "Adam"),
     "training.trainer": ("Trainer",),

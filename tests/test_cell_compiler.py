@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from random_cells import cells
 
-from nnjit.cells import cell, check, evaluate, sigmoid, tanh
+from nnjit.cells import cell, evaluate, sigmoid, tanh
 from nnjit.cells.compiled import kernels
 from nnjit.cells.text import equations, from_plain, parse, plain
 from nnjit.layers import Recurrent, Signal
+from nnjit.training import cellcheck
 
 STEP = 1e-6
 drawn = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
@@ -79,7 +80,7 @@ def compare(made, sizes):
         for name, value in params_of(made, H, 3, rng).items():
             layer.params[name][:] = value
         x, dy = rng.normal(size=(3, 5, 3)), rng.normal(size=(3, 5, H))
-        found, expected = check.run(layer, x, dy), check.expected(layer, x, dy)
+        found, expected = cellcheck.run(layer, x, dy), cellcheck.expected(layer, x, dy)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
 
@@ -118,7 +119,7 @@ def invented(x, h, c, W, w):
 
 @pytest.mark.slow
 def test_an_invented_cell_compiled():
-    assert check.check_cell(invented, quiet=True)
+    assert cellcheck.check_cell(invented, quiet=True)
 
 
 def test_an_invented_cell_equals_its_equations_in_the_kernels():

@@ -7,6 +7,7 @@ from typing import final
 from .backward import Backward, Turned
 from .definition import Cell
 from .forward import Forward
+from .functions import FUNCTIONS
 from .layout import Layout
 from .one_unit import OneUnit, old_name
 from .places import carry_of, columns, seed_name
@@ -82,8 +83,6 @@ _HOMES = {
 
 def _head(cell: Cell, text: str) -> str:
     """Return what stands above the kernels: the equations, and imports of what they call."""
-    from .functions import FUNCTIONS
-
     homes = {"_lanes": _HOMES["_lanes"], **_HOMES, "functions": tuple(FUNCTIONS)}
     lines = ['"""Kernels derived from the equations of a cell.', ""]
     lines += indented(equations(cell).splitlines(), 1)

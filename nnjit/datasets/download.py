@@ -14,9 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ..errors import DataError
 from ..runtime.text import printable, say
 from .web import Watch, request
@@ -192,15 +189,16 @@ def _progress(url: str, total: int | None) -> Iterator[Report]:
     """Show a bar on a terminal, else a line at every tenth."""
     name = url.rpartition("/")[2] or url
     if sys.stderr.isatty():
+        from rich import console, progress
+
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TimeRemainingColumn(),
         )
-        with Progress(
-            *columns, console=Console(stderr=True, markup=False, emoji=False, highlight=False)
-        ) as bar:
+        terminal = console.Console(stderr=True, markup=False, emoji=False, highlight=False)
+        with progress.Progress(*columns, console=terminal) as bar:
             task = bar.add_task(printable(name), total=total)
             yield lambda done: bar.update(task, completed=done)
         return

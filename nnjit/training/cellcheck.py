@@ -8,10 +8,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cells import evaluate
+from ..cells.definition import Cell
+from ..cells.named import named
 from ..kernels._lanes import LANES
 from ..layers import Bptt, Codes, Recurrent, Signal
-from . import evaluate
-from .definition import Cell
 
 Array = NDArray[Any]
 _LEVELS, _FEATURES, _SMALL = 7, 3, 1e-7
@@ -47,8 +48,6 @@ def check_cell(cell: Any, seed: int = 0, quiet: bool = False) -> bool:
     CellError
         Where there is no such cell, or its equations cannot be compiled.
     """
-    from .named import named
-
     findings = []
     made = named(cell)
     for check, sizes in _CHECKS:
