@@ -1,6 +1,12 @@
 """``python -m nnjit.compare``; what it does is in `nnjit.commands.compare`."""
 
-from .commands.compare import main
+from .commands import execute
+
+
+def main() -> None:
+    """Run the command line."""
+    execute("compare")
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,12 @@
 """``python -m nnjit.predict``; what it does is in `nnjit.commands.predict`."""
 
-from .commands.predict import main
+from .commands import execute
+
+
+def main() -> None:
+    """Run the command line."""
+    execute("predict")
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,12 @@
 """``python -m nnjit.reproduce``; what it does is in `nnjit.commands.reproduce`."""
 
-from .commands.reproduce import main
+from .commands import execute
+
+
+def main() -> None:
+    """Run the command line."""
+    execute("reproduce")
+
 
 if __name__ == "__main__":
     main()

@@ -59,7 +59,7 @@ class Commands:
 def serve():
     """Run one command here, which imports everything, then fork for each line of input."""
     import nnjit.commands.resume
-    from nnjit.commands.run import main
+    from nnjit.run import main
 
     assert nnjit.commands.resume
     output = os.dup(1)

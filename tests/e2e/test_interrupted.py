@@ -30,6 +30,23 @@ def test_a_signal_closes_the_run(number, times, tmp_path):
     assert output.splitlines()[-1] == f"resume   {command}"
 
 
+@pytest.mark.parametrize("command", ["run", "predict", "compare", "reproduce", "ui"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_command_is_imported(command, name, tmp_path):
+    process = start("-X", "importtime", "-m", f"nnjit.{command}", cwd=tmp_path)
+    for line in process.stderr:
+        if line.endswith(" nnjit.commands\n"):
+            break
+    process.stderr.readline()  # the first import of the command itself
+    process.send_signal(getattr(signal, name))
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert output == ""
+    told = [line for line in error.splitlines() if not line.startswith("import time:")]
+    assert told == ["nnjit: interrupted"]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals on this system")
 def test_a_terminal_that_is_closed(tmp_path):
     """The system sends SIGHUP, and nothing can be printed any more."""

@@ -47,7 +47,8 @@ def interrupt(process, rng, names=ONCE):
 
 
 def tell(what, times):
-    print(f"\n{what}: {len(times)} interrupts, the slowest ended after {max(times):.2f} s")
+    slowest = ", ".join(f"{t:.2f}" for t in sorted(times, reverse=True)[:3])
+    print(f"\n{what}: {len(times)} interrupts, the slowest ended after {slowest} s")
     assert max(times) < LIMIT
 
 
@@ -125,8 +126,10 @@ def test_command(model, tmp_path):
         process = start(*given, cwd=folder)
         hit = len(times) < share(0.1) and process.poll() is None
         if hit:
-            time.sleep(1.5)  # until Python and its libraries are there
-            _wait_for_output(process, rng)
+            time.sleep(1)  # until Python itself is there
+            if rng.random() < 0.8:  # else it may be importing
+                process.stdout.readline()
+            time.sleep(rng.uniform(0, 1.5))
             began = interrupt(process, rng)
         out, err = process.communicate(timeout=300 if not hit else LIMIT + 60)
         if hit and process.returncode != 0:
@@ -146,13 +149,6 @@ def test_command(model, tmp_path):
         folder = tmp_path / str(tries)
         folder.mkdir()
     tell(f"command, {model}", times)
-
-
-def _wait_for_output(process, rng):
-    """Wait until the command has begun to tell of its run, and a while."""
-    os.set_blocking(process.stdout.fileno(), True)
-    process.stdout.readline()
-    time.sleep(rng.uniform(0, 1.5))
 
 
 SWEEPS = {
