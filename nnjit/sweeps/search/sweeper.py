@@ -145,8 +145,10 @@ class SearchSweeper(Sweeper):
         """Return what the trials of a study have in common; see that the first can be composed."""
         first = {key: _first(d) for key, d in self._distributions().items()}
         composed = self._loader.load_sweep_config(self._config, self._overrides(first))
-        kept = OmegaConf.masked_copy(composed, [k for k in composed if k not in _APART])
-        same = {key: str(value) for key, value in flatten(plain(kept)).items()}
+        whole = plain(OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"]))
+        (whole.get("callbacks") or {}).pop("tracker", None)  # is `tracking` again
+        kept = {key: value for key, value in whole.items() if key not in _APART}
+        same = {key: str(value) for key, value in flatten(kept).items()}
         return same | {key: str(o.input_line) for key, o in self._space.items()}
 
     def _open(self) -> Any:
