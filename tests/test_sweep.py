@@ -10,6 +10,7 @@ from nnjit.runtime import threads
 from nnjit.storage.records import FAILED, FINISHED, JobRecord, Plan, read_all
 from nnjit.sweeps import jobs, sweep
 from nnjit.sweeps.launchers import processes as launcher
+from nnjit.training import metrics
 from nnjit.training.summary import summary_key
 
 
@@ -18,7 +19,7 @@ def record(number, model, seed, accuracy, status=FINISHED, **more):
     values = {}
     for name in ("train", "val", "test"):
         values |= {
-            f"{w}/{name}_{m}": accuracy for w in ("final", "best") for m in variants._METRICS
+            f"{w}/{name}_{m}": accuracy for w in ("final", "best") for m in metrics.compared()
         }
         values |= {f"final/{name}_loss": 1 - accuracy, f"baseline/{name}_accuracy": 0.5}
     overrides = ["trainer.epochs=3", f"model={model}", f"seed={seed}"]
@@ -49,9 +50,9 @@ def test_estimate_against_values_by_hand():
 
 
 def test_interval_of_a_share_stays_a_share():
-    e = variants.estimate([0.9, 1.0, 1.0])
+    e = variants.estimate([0.9, 1.0, 1.0], (0.0, 1.0))
     assert e.high == 1.0
-    assert variants.estimate([0.9, 1.0, 1.0], share=False).high > 1.0
+    assert variants.estimate([0.9, 1.0, 1.0]).high > 1.0
 
 
 def test_one_seed_has_no_spread():

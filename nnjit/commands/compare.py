@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.places import given_path
 from ..runtime.text import say
+from ..training.metrics import METRICS
 from .arguments import key_values, store_options
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _FILTERS = (*_SETTINGS, "name", "status", "id")
 _MORE = ("sweep", "where", "sort", "limit", "group", "columns", "out", "format", "view")
 _KEYS = (*_FILTERS, *_MORE, "root", "uri")
 _FORMATS = ("csv", "json")
-_SETS, _METRICS = ("train", "val", "test"), ("accuracy", "recall", "precision", "loss")
+_SETS = ("train", "val", "test")
 _ABOUT = ("id", "name", "status", "failure", "started", "seconds")
 _EXPORTED = (*_ABOUT, *_SETTINGS, "dataset_digest", "weights_digest", "metrics_digest")
 _PORT = "http://127.0.0.1:5000"  # where nnjit.ui listens, unless it is taken
@@ -220,8 +221,8 @@ def run_row(run: "RecordedRun", more: Sequence[str] = ()) -> dict[str, Any]:
     row = {key: run.value(key) for key in _EXPORTED}
     row["started"] = run.started.isoformat(timespec="seconds")
     for s in _SETS:
-        row |= {f"final/{s}_{m}": run.value(f"{s}/{m}") for m in _METRICS}
-        row |= {f"best/{s}_{m}": run.value(f"best/{s}_{m}") for m in _METRICS}
+        row |= {f"final/{s}_{m}": run.value(f"{s}/{m}") for m in METRICS}
+        row |= {f"best/{s}_{m}": run.value(f"best/{s}_{m}") for m in METRICS}
         row[f"baseline/{s}_accuracy"] = run.value(f"baseline/{s}_accuracy")
     row["best/epoch"] = run.value("best/epoch")
     return row | {key: run.value(key) for key in more}

@@ -22,7 +22,7 @@ from ..runtime.environment import environment
 from ..runtime.places import given_path
 from ..storage.files import weights_digest
 from ..tracking import MlflowTracker, ModelFile, RecordedRun, Store
-from ..tracking.summary import logged, metric_keys, metrics_digest
+from ..tracking.summary import digested, logged, metric_keys, metrics_digest
 from ..training.history import History
 from ..training.run import RunInfo
 from .arguments import key_values, store_options
@@ -193,14 +193,16 @@ def _judge(
 ) -> bool:
     """Print how this run compares with the recorded one; tell whether every bit is the same."""
     digests = {"weights": weights_digest(model), "metrics": metrics_digest(history)}
-    difference = first_difference(_recorded_epochs(store, run, history), history)
+    recorded = _recorded_epochs(store, run, history)
+    difference = first_difference(recorded, history)
     agree = not difference
     for name, now in digests.items():
         then = run.tags.get(f"nnjit.{name}_digest", "not on record")
         agree &= now == then or (name == "metrics" and then == "not on record")
         out.print(f"{name:8} {now}" if now == then else f"{name:8} {then} then, {now} now")
     if agree:
-        n_values, n_epochs = len(history.last.flat()), len(history.epochs)
+        n_values = len({*digested(history.last), *recorded})
+        n_epochs = len(history.epochs)
         out.print(f"the bits agree: weights, and {n_values} metrics in each of {n_epochs} epochs")
     else:
         where = difference or "in the digests above alone"
@@ -211,8 +213,11 @@ def _judge(
 def _recorded_epochs(
     store: Store, run: RecordedRun, history: History
 ) -> dict[str, dict[int, float]]:
+    """Return what is on record; a metric is not that nnjit did not have when the run was made."""
     keys = metric_keys(logged(history.last))
-    return {name: store.metric_history(run.id, key) for name, key in keys.items()}
+    found = {name: store.metric_history(run.id, key) for name, key in keys.items()}
+    needed = digested(history.last)
+    return {name: values for name, values in found.items() if values or name in needed}
 
 
 def first_difference(recorded: Mapping[str, Mapping[int, float]], history: History) -> str:

@@ -7,25 +7,16 @@ from rich import box
 from rich.table import Table
 
 from ..errors import ConfigError
+from ..training import metrics
 from . import terminal
 from .variants import Estimate, estimate
 
 if TYPE_CHECKING:
     from ..tracking.recorded import RecordedRun
 
-_SETS, _METRICS = ("val", "test"), ("accuracy", "recall", "precision")
+_SETS = ("val", "test")
 _SETTINGS = ("model", "dataset", "split", "seed", "status")
-_GROUPED = (  # from wide to narrow
-    (
-        "runs",
-        "set",
-        "accuracy",
-        "95 % interval",
-        "recall",
-        "precision",
-        "best accuracy",
-        "baseline",
-    ),
+_GROUPED = (  # from wide to narrow, after the one with every metric
     ("runs", "set", "accuracy", "95 % interval", "baseline"),
     ("set", "accuracy", "baseline"),
     ("set", "accuracy"),
@@ -99,7 +90,7 @@ def _run_table(
 
 def _measured(sets: Sequence[str]) -> list[tuple[str, str]]:
     """Return titles and keys of the metrics of some sets."""
-    return [(f"{s}\n{metric}", f"{s}/{metric}") for s in sets for metric in _METRICS]
+    return [(f"{s}\n{metric}", f"{s}/{metric}") for s in sets for metric in metrics.compared()]
 
 
 def _best(sets: Sequence[str]) -> list[tuple[str, str]]:
@@ -124,7 +115,11 @@ def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
         soft_wrap=True,
     )
     longest = terminal.longest_name(out.width)
-    tables = (terminal.parts_table(rows, (*keys, *shown), keys, longest) for shown in _GROUPED)
+    first, *others = metrics.compared()
+    whole = ("runs", "set", first, "95 % interval", *others, "best accuracy", "baseline")
+    tables = (
+        terminal.parts_table(rows, (*keys, *shown), keys, longest) for shown in (whole, *_GROUPED)
+    )
     out.print(terminal.whole(tables, out.width))
 
 
@@ -135,9 +130,7 @@ def _group_row(
     estimates = {
         title: _estimate(members, key)
         for title, key in (
-            ("accuracy", f"{s}/accuracy"),
-            ("recall", f"{s}/recall"),
-            ("precision", f"{s}/precision"),
+            *((metric, f"{s}/{metric}") for metric in metrics.compared()),
             ("best accuracy", f"best/{s}_accuracy"),
         )
     }
@@ -159,9 +152,9 @@ def group_rows(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> list[dict[
         row: dict[str, Any] = {**dict(zip(keys, names, strict=True)), "runs": len(members)}
         for s in ("train", *_SETS):
             for when in ("final", "best"):
-                for metric in (*_METRICS, "loss"):
+                for metric in metrics.METRICS:
                     key = f"{when}/{s}_{metric}"
-                    e = _estimate(members, key, share=metric != "loss")
+                    e = _estimate(members, key)
                     row |= {
                         f"{key}_{p}": getattr(e, p, None) for p in ("mean", "sd", "low", "high")
                     }
@@ -193,9 +186,9 @@ def _sets(runs: Sequence["RecordedRun"]) -> list[str]:
     return known or ["train"]
 
 
-def _estimate(runs: Sequence["RecordedRun"], key: str, share: bool = True) -> Estimate | None:
+def _estimate(runs: Sequence["RecordedRun"], key: str) -> Estimate | None:
     values = [value for run in runs if (value := run.value(key)) is not None]
-    return estimate(values, share) if values else None
+    return estimate(values, metrics.bounds(key)) if values else None
 
 
 def _table() -> Table:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..datasets import Clips, DataSplits
 from ..runtime.text import printable
+from ..training import metrics
 from ..training.history import Evaluation, History
 from ..training.metrics import majority_baseline
 from ..training.summary import summary_key
@@ -35,13 +36,16 @@ def _named(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
 
 
 def learning_curves(history: History, data: DataSplits) -> Figure:
-    """Draw accuracy, recall, precision and loss over the epochs, with the majority baseline."""
-    figure = Figure(figsize=(9, 6), layout="tight")
+    """Draw the shown metrics over the epochs, with the majority baseline."""
+    shown = metrics.shown()
+    n_rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(9, 3 * n_rows), layout="tight")
     epochs = [e.epoch for e in history.epochs]
     style = ".-" if len(epochs) <= _MARKED else "-"
-    for axis, metric in zip(
-        figure.subplots(2, 2).flat, ("accuracy", "recall", "precision", "loss"), strict=True
-    ):
+    panels = figure.subplots(n_rows, 2).flat
+    for axis in panels[len(shown) :]:
+        axis.set_axis_off()
+    for axis, metric in zip(panels, shown, strict=False):
         for name in history.final.sets:
             values = [e.sets[name].values[metric] for e in history.epochs]
             axis.plot(epochs, values, style, color=_COLOURS.get(name), label=_plain(name))
@@ -51,8 +55,8 @@ def learning_curves(history: History, data: DataSplits) -> Figure:
         axis.axvline(history.best.epoch, color="0.8", zorder=0)
         axis.set(title=metric, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        if metric != "loss":
-            axis.set_ylim(-0.03, 1.03)
+        if bounds := metrics.METRICS[metric].bounds:
+            axis.set_ylim(bounds[0] - 0.03, bounds[1] + 0.03)
     figure.axes[0].legend()
     figure.supxlabel("dotted: always answering the largest class; grey: best epoch", fontsize=8)
     return figure
@@ -91,10 +95,7 @@ def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
     figure = Figure(figsize=(5.5, 4.5), layout="tight")
     axis = figure.subplots()
     for name, evaluation in sets.items():
-        p = evaluation.probabilities
-        if p.shape[1] == 1:  # a single unit is the probability of class 1
-            p = np.hstack([1 - p, p])
-        score = p[:, data.positive]
+        score = metrics.of_each_class(evaluation.probabilities)[:, data.positive]
         truth = data.sets()[name].labels == data.positive
         recall, precision = precision_recall_curve(score, truth)
         axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)
@@ -187,7 +188,7 @@ def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) ->
     done = [t for t in trials if t.state.name == "COMPLETE"]
     pruned = [t for t in trials if t.state.name == "PRUNED" and t.value is not None]
     failed = [t.number for t in trials if t.state.name == "FAIL"]
-    best = np.minimum if monitor.endswith("/loss") else np.maximum
+    best = np.maximum if metrics.higher_is_better(monitor) else np.minimum
     values = [t.value for t in done]
     history.plot([t.number for t in done], values, "o", color=_COLOURS["train"], label="complete")
     history.plot(

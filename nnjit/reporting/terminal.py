@@ -15,9 +15,9 @@ from ..runtime.text import printable
 from ..storage.records import FINISHED, JobRecord
 from ..training.callbacks import Progress
 from ..training.history import Epoch, History
+from ..training.metrics import METRICS, compared, shown
 from ..training.summary import summary_key
 
-_COLUMNS = ("accuracy", "recall", "precision", "loss")
 _MAX_ROWS = 40
 _PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
 _NAME = 20  # characters of a name that fit on one line in any terminal
@@ -137,7 +137,7 @@ def job_line(title: str, record: JobRecord) -> str:
     name = record.monitor.partition("/")[0]
     values = "  ".join(
         f"{metric} {record.values.get(summary_key('final', f'{name}/{metric}'), nan):.3f}"
-        for metric in _COLUMNS[:3]
+        for metric in compared()
     )
     return f"{title}  {name} {values}  {seconds(record.seconds)}"
 
@@ -162,8 +162,9 @@ def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table
     metrics are left out. Of a long run only some epochs are shown, the best (marked *) and the last
     among them.
     """
-    layers, (first, *others) = _distinct_rates(history), _COLUMNS
-    narrow = [(layers, _COLUMNS), ([], _COLUMNS), ([], (first, others[-1])), ([], (first,))]
+    layers, metrics = _distinct_rates(history), shown()
+    ends = [metrics[0], metrics[-1]]
+    narrow = [(layers, metrics), ([], metrics), ([], ends), ([], ends[:1])]
     return whole(
         (
             _wide_table(history, name, layers),
@@ -185,11 +186,11 @@ def _empty_table(name: str, layers: Sequence[str]) -> Table:
 def _wide_table(history: History, name: str, layers: Sequence[str]) -> Table:
     table = _empty_table(name, layers)
     sets = list(history.final.sets)
-    for metric in _COLUMNS:
+    for metric in shown():
         for i, set_name in enumerate(sets):
             table.add_column(f"{metric if i == 0 else ''}\n{set_name}", justify="right")
     for epoch in _some(history):
-        cells = [_cell(epoch, set_name, metric) for metric in _COLUMNS for set_name in sets]
+        cells = [_cell(epoch, set_name, metric) for metric in shown() for set_name in sets]
         table.add_row(*_start(history, epoch, layers), *cells)
     return table
 
@@ -218,8 +219,7 @@ def _cell(epoch: Epoch, set_name: str, metric: str) -> str:
     evaluation = epoch.sets[set_name]
     if metric in evaluation.undefined:
         return "0 (0/0)"
-    value = evaluation.values[metric]
-    return f"{value:.4f}" if metric == "loss" else f"{value:.3f}"
+    return METRICS[metric].text(evaluation.values[metric])
 
 
 def _distinct_rates(history: History) -> list[str]:

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import inf, nan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import final
@@ -12,22 +12,11 @@ from rich.table import Table
 
 from ..runtime.text import markdown_text
 from ..storage.records import FINISHED, JobRecord
+from ..training import metrics
 from ..training.summary import summary_key
 from . import terminal
 
-_METRICS = ("accuracy", "recall", "precision")
-_COLUMNS = (  # from wide to narrow
-    (
-        "variant",
-        "seeds",
-        "set",
-        "accuracy",
-        "95 % interval",
-        "recall",
-        "precision",
-        "at best epoch",
-        "baseline",
-    ),
+_COLUMNS = (  # from wide to narrow, after the one with every metric
     ("variant", "seeds", "set", "accuracy", "95 % interval", "baseline"),
     ("variant", "set", "accuracy", "baseline"),
     ("variant", "set", "accuracy"),
@@ -60,8 +49,8 @@ class Estimate:
         return f"{self.low:.3f} to {self.high:.3f}" if self.n > 1 else "-"
 
 
-def estimate(values: Sequence[float], share: bool = True) -> Estimate:
-    """Return mean, spread and 95 % interval; that of a share ends at 0 and 1."""
+def estimate(values: Sequence[float], bounds: tuple[float, float] | None = None) -> Estimate:
+    """Return mean, spread and 95 % interval, which ends at the bounds of the values."""
     n, mean = len(values), fmean(values)
     if n < 2:
         return Estimate(n, mean, nan, nan, nan)
@@ -69,8 +58,8 @@ def estimate(values: Sequence[float], share: bool = True) -> Estimate:
 
     sd = stdev(values)
     half = float(stdtrit(n - 1, (1 + _LEVEL) / 2)) * sd / sqrt(n)
-    low, high = mean - half, mean + half
-    return Estimate(n, mean, sd, *((max(0.0, low), min(1.0, high)) if share else (low, high)))
+    least, most = bounds or (-inf, inf)
+    return Estimate(n, mean, sd, max(least, mean - half), min(most, mean + half))
 
 
 @final
@@ -99,7 +88,7 @@ class Variant:
 
     def estimate(self, key: str) -> Estimate:
         """Return the mean of a value over the seeds."""
-        return estimate(self.values(key), share="loss" not in key and "seconds" not in key)
+        return estimate(self.values(key), metrics.bounds(key))
 
 
 def label(record: JobRecord, varied: Sequence[str] | None) -> str:
@@ -126,7 +115,7 @@ def group(records: Sequence[JobRecord]) -> list[Variant]:
 def _rank(variant: Variant) -> float:
     monitor = variant.records[0].monitor
     mean = variant.estimate(summary_key("final", monitor)).mean
-    return mean if monitor.endswith("/loss") else -mean
+    return -mean if metrics.higher_is_better(monitor) else mean
 
 
 def _key(override: str) -> str:
@@ -147,7 +136,7 @@ def _rows(variants: Sequence[Variant]) -> list[list[dict[str, str]]]:
 
 
 def _row(variant: Variant, name: str) -> dict[str, str]:
-    final = {m: variant.estimate(summary_key("final", f"{name}/{m}")) for m in _METRICS}
+    final = {m: variant.estimate(summary_key("final", f"{name}/{m}")) for m in metrics.compared()}
     return {
         "variant": variant.name,
         "seeds": str(len(variant.records)),
@@ -157,6 +146,13 @@ def _row(variant: Variant, name: str) -> dict[str, str]:
         "at best epoch": str(variant.estimate(summary_key("best", f"{name}/accuracy"))),
         "baseline": f"{variant.estimate(f'baseline/{name}_accuracy').mean:.3f}",
     }
+
+
+def _titles() -> tuple[str, ...]:
+    """Return the titles of the columns where all have room."""
+    first, *others = metrics.compared()
+    middle = (first, "95 % interval", *others)
+    return ("variant", "seeds", "set", *middle, "at best epoch", "baseline")
 
 
 def legend(variants: Sequence[Variant]) -> str:
@@ -175,14 +171,14 @@ def table(variants: Sequence[Variant], width: int) -> Table:
 
     Columns that ``width`` characters have no room for are left out.
     """
-    rows, longest = _rows(variants), terminal.longest_name(width)
-    tables = (terminal.parts_table(rows, shown, ("variant",), longest) for shown in _COLUMNS)
+    rows, longest, columns = _rows(variants), terminal.longest_name(width), (_titles(), *_COLUMNS)
+    tables = (terminal.parts_table(rows, shown, ("variant",), longest) for shown in columns)
     return terminal.whole(tables, width)
 
 
 def markdown(variants: Sequence[Variant]) -> str:
     """Return the same table in Markdown."""
-    header = _COLUMNS[0]
+    header = _titles()
     rows = [tuple(row[title] for title in header) for part in _rows(variants) for row in part]
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(map(markdown_text, cells)) + " |" for cells in lines)
@@ -192,7 +188,7 @@ def means(variants: Sequence[Variant]) -> dict[str, float]:
     """Return what the table shows: mean, spread, interval, as ``variant/val_accuracy_mean``."""
     found: dict[str, float] = {}
     for variant in variants[:MOST]:
-        for key in (f"{name}_{metric}" for name in variant.sets for metric in _METRICS):
+        for key in (f"{name}_{metric}" for name in variant.sets for metric in metrics.compared()):
             e = variant.estimate(f"final/{key}")
             found[f"{variant.name}/{key}_mean"] = e.mean
             if e.n > 1:

@@ -18,12 +18,13 @@ from ..storage.files import weights_digest
 from ..training.callbacks import Progress
 from ..training.history import Epoch
 from ..training.run import RunInfo, Trained, told
-from ..training.summary import summarise
+from ..training.summary import of_scores, summarise
 from .address import few_retries, is_server, store_uri, warn_of_other_store, without_passwords
 from .artifacts import Artifacts
 from .base import Tracker
 from .client import open_store, writing
 from .parent import MAX_KEY, MAX_TAG, VARIABLE, MlflowParent
+from .predictions import table_of_predictions
 from .recording import Step, reason
 from .summary import flatten, logged, metric_keys, metrics_digest, table_of_classes
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
@@ -188,6 +189,8 @@ class MlflowTracker(Tracker):
 
         return [
             step("metrics", self._log_results),
+            step("metrics of scores", self._log_scores),
+            step("predictions", self._log_predictions),
             step("figures", artifacts.log_figures),
             step("the model", artifacts.log_model),
         ]
@@ -204,6 +207,20 @@ class MlflowTracker(Tracker):
         if len(logged(final)) < len(final.flat()):
             table = table_of_classes(final, trained.data.classes)
             self._client.log_text(self.run_id, table, "classes.csv")
+
+    def _log_scores(self, trained: Trained) -> None:
+        if not trained.scores:
+            trained.scores.update(of_scores(trained.history, trained.data))
+            self._add(trained.scores, 0)
+        self._flush()
+
+    def _log_predictions(self, trained: Trained) -> None:
+        table, n_rows = table_of_predictions(trained)
+        self._client.log_text(self.run_id, table, "predictions.csv")
+        if n_rows < len(trained.data):
+            told = f"{n_rows} of {len(trained.data)} clips, drawn evenly"
+            self._batch(tags={"nnjit.predictions": told})
+            warnings.warn(f"predictions.csv has {told}", stacklevel=2)
 
     def close(self) -> None:
         """Mark the run FINISHED."""

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ..training.metrics import compared
+
 _TAG = "mlflow.sharedViewState."
 _PACKED = "deflate;"  # how MLflow marks what it has to unpack; a tag holds 5000 characters
 _MODE = "workflowType=machine_learning"  # MLflow opens on its pages for language models
 _SETS = {"val": "Validation", "test": "Test"}
-_METRICS = ("accuracy", "recall", "precision")
 _CURVES = ("train/accuracy", "val/accuracy", "test/accuracy", "train/loss", "val/loss", "test/loss")
 _TAGS = ("model", "dataset", "split", "seed")
 _RUNS = 'tags.`nnjit.kind` = "run"'
@@ -62,12 +63,12 @@ def _key(name: str) -> str:
 
 
 def _state(where: str) -> dict[str, Any]:
-    columns = [f"metrics.`{s}/{metric}`" for s in _SETS for metric in _METRICS]
+    columns = [f"metrics.`{s}/{metric}`" for s in _SETS for metric in compared()]
     columns += [f"tags.`nnjit.{tag}`" for tag in _TAGS] + ["attributes.`Duration`"]
     charts = [
         {**_chart("BAR", s, f"final/{s}_{metric}"), "displayName": f"{s} {metric}, final"}
         for s in _SETS
-        for metric in _METRICS
+        for metric in compared()
     ]
     charts += [
         {**_chart("LINE", "curves", key), "selectedMetricKeys": [key], "xAxisKey": "step"}

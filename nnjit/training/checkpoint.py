@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import CheckpointError, ConfigError, short
 from ..options import expect
 from ..storage.files import Format, Groups, pack, pack_groups, unpack, unpack_groups
+from . import metrics
 from .callbacks import Callback, Position, Progress
 from .history import Epoch, Evaluation, History
 
@@ -85,14 +86,17 @@ class TrainingState:
     def check_sets(self, sizes: Mapping[str, int], values: Collection[str], n_classes: int) -> None:
         """See that the history is of data with such sets, of so many clips, and such values.
 
+        Values may be missing that follow from the confusion matrix: an earlier version had fewer.
+
         Raises
         ------
         CheckpointError
             Where it is not.
         """
         for epoch in self.history.epochs:
-            shown = {name: (set(e.values), e.confusion.shape) for name, e in epoch.sets.items()}
-            if shown != dict.fromkeys(sizes, (set(values), (n_classes, n_classes))):
+            shapes = {name: e.confusion.shape for name, e in epoch.sets.items()}
+            same = shapes == dict.fromkeys(sizes, (n_classes, n_classes))
+            if not same or not all(_fit(set(e.values), set(values)) for e in epoch.sets.values()):
                 raise CheckpointError("the checkpoint is of a run with other sets or classes")
             for name, e in epoch.sets.items():
                 if e.probabilities.size and len(e.probabilities) != sizes[name]:
@@ -263,6 +267,10 @@ def is_held(path: Path) -> bool:
 
 def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
+
+
+def _fit(recorded: set[str], values: set[str]) -> bool:
+    return recorded <= values and recorded >= values.intersection(metrics.names("losses"))
 
 
 def _shapes(groups: Groups) -> dict[str, dict[str, str]]:

@@ -6,6 +6,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from .metrics import higher_is_better, scores
+
 
 @final
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Epoch:
         """Return the values as ``set/metric``."""
         return {f"{s}/{k}": v for s, e in self.sets.items() for k, v in e.values.items()}
 
+    def completed(self, positive: int, classes: tuple[str, ...]) -> "Epoch":
+        """Return the epoch with what the table of metrics has besides, from the confusion matrix.
+
+        That is so where an earlier version evaluated it.
+        """
+        return replace(
+            self, sets={name: _completed(e, positive, classes) for name, e in self.sets.items()}
+        )
+
     def without_probabilities(self) -> "Epoch":
         """Return the epoch with empty probabilities."""
         empty = np.empty(0, np.float32)
@@ -43,13 +54,22 @@ class Epoch:
         )
 
 
+def _completed(e: Evaluation, positive: int, classes: tuple[str, ...]) -> Evaluation:
+    found, undefined = scores(e.confusion, positive, classes)
+    return replace(
+        e,
+        values={**e.values, **{k: v for k, v in found.items() if k not in e.values}},
+        undefined=[*e.undefined, *(k for k in undefined if k not in e.values)],
+    )
+
+
 @final
 @dataclass
 class History:
     """The epochs of a run, and which of them was best.
 
-    ``monitor`` is ``set/metric``; a loss is best where it is lowest, a metric where it is highest,
-    and of equal epochs the first counts. `add` alone makes ``epochs`` longer.
+    ``monitor`` is ``set/metric``; the table of metrics says whether more of it is better. Of equal
+    epochs the first counts. `add` alone makes ``epochs`` longer.
     """
 
     monitor: str
@@ -65,6 +85,10 @@ class History:
             self._best = len(self.epochs) - 1
         for i in stale - {self._best, -1}:
             self.epochs[i] = self.epochs[i].without_probabilities()
+
+    def complete(self, positive: int, classes: tuple[str, ...]) -> None:
+        """Give every epoch the metrics that the version which evaluated it did not have."""
+        self.epochs = [epoch.completed(positive, classes) for epoch in self.epochs]
 
     @property
     def last(self) -> Epoch:
@@ -84,4 +108,4 @@ class History:
     def _score(self, epoch: Epoch) -> float:
         name, _, metric = self.monitor.partition("/")
         value = epoch.sets[name].values[metric]
-        return -value if metric == "loss" else value
+        return value if higher_is_better(self.monitor) else -value

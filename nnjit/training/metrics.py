@@ -1,26 +1,142 @@
-"""Metrics from a confusion matrix, with their uncertainty and the guess that they must beat.
+"""The table of metrics, their uncertainty, and the guess that they must beat.
 
-``confusion[i, j]`` is the number of clips of class i that were taken for class j.
+A row of `METRICS` is all that a metric needs: tables, the record, views, figures, rankings, the
+monitor and searches read it. ``confusion[i, j]`` is the number of clips of class i that were taken
+for class j.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import sqrt
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.int64]  # a number for each class
 Counts = tuple[Array, Array, Array, Array]  # tp, fp, fn, tn of each class against the rest
-Ratio = tuple[Array, Array]  # numerators, denominators
+Ratio = tuple[Any, Any]  # numerators, denominators
 
-# One row for each metric. A new one appears in tables, stores and figures by itself.
-METRICS: dict[str, Callable[[Array, Array, Array, Array], Ratio]] = {
-    "recall": lambda tp, fp, fn, tn: (tp, tp + fn),
-    "precision": lambda tp, fp, fn, tn: (tp, tp + fp),
-    "f1": lambda tp, fp, fn, tn: (2 * tp, 2 * tp + fp + fn),
-    "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
-    "npv": lambda tp, fp, fn, tn: (tn, tn + fn),
+
+@final
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name : str
+        After the set: ``val/name``.
+    function : callable
+        By ``source``: "losses", the loss of each clip, to their mean; "confusion", the matrix of
+        counts to numerator and denominator; "counts", tp, fp, fn and tn of each class against the
+        rest to numerators and denominators; "scores", whether a clip is of a class (N,) and the
+        probability of that class (N,) to the value.
+    source : str
+        What the function takes. A metric of scores is computed once, for the best and the final
+        epoch of a run on record, by `of_scores`; the others in every epoch.
+    higher_is_better : bool
+        False where less is better.
+    bounds : tuple of float or None
+        Least and greatest value. None: it has no common scale by which runs could be compared.
+    shown : bool
+        Whether tables, figures and views have room for it; the record has them all.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    source: Literal["losses", "confusion", "counts", "scores"] = "counts"
+    higher_is_better: bool = True
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    shown: bool = False
+
+    def text(self, value: float) -> str:
+        """Return a value as tables show it."""
+        return f"{value:.4f}" if self.bounds is None else f"{value:.3f}"
+
+
+def _balanced_accuracy(confusion: NDArray[np.int64]) -> Ratio:
+    clips = confusion.sum(axis=1)
+    occur = clips > 0
+    return (np.diagonal(confusion)[occur] / clips[occur]).sum(), occur.sum()
+
+
+def _correlation(confusion: NDArray[np.int64]) -> Ratio:
+    """Return Matthews' correlation of label and decision (Gorodkin 2004) as a fraction."""
+    n, labels, decisions = (
+        values.astype(np.float64)
+        for values in (confusion.sum(), confusion.sum(axis=1), confusion.sum(axis=0))
+    )
+    spread = (n * n - labels @ labels) * (n * n - decisions @ decisions)
+    return n * np.trace(confusion) - labels @ decisions, np.sqrt(spread)
+
+
+def _roc_auc(truth: NDArray[np.bool_], score: NDArray[Any]) -> float:
+    from sklearn.metrics import roc_auc_score  # takes a second to import
+
+    return float(roc_auc_score(truth, score))
+
+
+def _pr_auc(truth: NDArray[np.bool_], score: NDArray[Any]) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(truth, score))
+
+
+# One row for each metric. The loss alone is better where it is lower.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("loss", np.mean, "losses", higher_is_better=False, bounds=None, shown=True),
+        Metric("accuracy", lambda c: (np.trace(c), c.sum()), "confusion", shown=True),
+        Metric("recall", lambda tp, fp, fn, tn: (tp, tp + fn), shown=True),
+        Metric("precision", lambda tp, fp, fn, tn: (tp, tp + fp), shown=True),
+        Metric("f1", lambda tp, fp, fn, tn: (2 * tp, 2 * tp + fp + fn)),
+        Metric("specificity", lambda tp, fp, fn, tn: (tn, tn + fp)),
+        Metric("npv", lambda tp, fp, fn, tn: (tn, tn + fn)),
+        Metric("balanced_accuracy", _balanced_accuracy, "confusion"),
+        Metric("mcc", _correlation, "confusion", bounds=(-1.0, 1.0)),
+        Metric("roc_auc", _roc_auc, "scores"),
+        Metric("pr_auc", _pr_auc, "scores"),
+    )
 }
+
+
+def names(*sources: str) -> list[str]:
+    """Return the names of the metrics from these sources, from any where none is given."""
+    return [name for name, m in METRICS.items() if not sources or m.source in sources]
+
+
+def shown() -> list[str]:
+    """Return the names that the tables and curves of a run show: those without a scale last."""
+    every = [name for name, metric in METRICS.items() if metric.shown]
+    return sorted(every, key=lambda name: METRICS[name].bounds is None)
+
+
+def compared() -> list[str]:
+    """Return the names that tables of several runs show: those on a common scale."""
+    return [name for name in shown() if METRICS[name].bounds is not None]
+
+
+def monitored() -> list[str]:
+    """Return the names that may tell the best epoch: what every epoch has."""
+    return names("losses", "confusion", "counts")
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Tell whether more of ``set/metric`` is better, as is usual."""
+    metric = METRICS.get(monitor.rpartition("/")[2])
+    return metric is None or metric.higher_is_better
+
+
+def bounds(key: str) -> tuple[float, float] | None:
+    """Return the bounds of a value of a run by its name: ``val/accuracy``, ``final/val_f1_low``.
+
+    None where it has none, as the loss or a time.
+    """
+    name = key.rpartition("/")[2].removesuffix("_low").removesuffix("_high")
+    fits = [m for m in METRICS.values() if f"_{name}".endswith(f"_{m.name}")]
+    return max(fits, key=lambda m: len(m.name)).bounds if fits else None
 
 
 def confusion_matrix(
@@ -34,27 +150,63 @@ def confusion_matrix(
 def scores(
     confusion: NDArray[np.int64], positive: int = 1, classes: tuple[str, ...] = ()
 ) -> tuple[dict[str, float], list[str]]:
-    """Return every metric, each from 0 to 1, and the names of those that are undefined.
+    """Return the metrics of a confusion matrix, and the names of those that are undefined.
 
-    Two classes: about the class ``positive``. More: the mean over the classes (macro average), and
-    for each class its own under ``metric/class``. A metric whose denominator is 0 is 0 and named in
-    the second result.
+    Those from counts, with two classes: about the class ``positive``. More: the mean over the
+    classes (macro average), and for each class its own under ``metric/class``. A metric whose
+    denominator is 0 is 0 and named in the second result.
     """
-    n_classes, total = len(confusion), confusion.sum()
-    found = {"accuracy": float(np.trace(confusion) / total) if total else 0.0}
-    undefined = [] if total else ["accuracy"]
+    found: dict[str, float] = {}
+    undefined: list[str] = []
+    n_classes, counts = len(confusion), _one_against_rest(confusion)
     about = [positive] if n_classes == 2 else list(range(n_classes))
-    counts = _one_against_rest(confusion)
-    for name, ratio in METRICS.items():
-        above, below = ratio(*(count[about] for count in counts))
+    for name in names("confusion"):
+        above, below = METRICS[name].function(confusion)
+        found[name] = float(above / below) if below else 0.0
+        undefined += [] if below else [name]
+    for name in names("counts"):
+        above, below = METRICS[name].function(*(count[about] for count in counts))
         values = np.divide(above, below, out=np.zeros(len(about)), where=below != 0)
-        names = [f"{name}/{_class_name(classes, k)}" for k in about]
-        missing = [names[i] for i in np.flatnonzero(below == 0)]
+        each = [f"{name}/{_class_name(classes, k)}" for k in about]
+        missing = [each[i] for i in np.flatnonzero(below == 0)]
         undefined += missing if n_classes > 2 else [name] * len(missing)
         found[name] = float(np.mean(values))
         if n_classes > 2:
-            found |= dict(zip(names, values.tolist(), strict=True))
+            found |= dict(zip(each, values.tolist(), strict=True))
     return found, undefined
+
+
+def of_scores(
+    labels: NDArray[np.int64], probabilities: NDArray[Any], positive: int = 1
+) -> dict[str, float]:
+    """Return the metrics of scores, those that are defined; scikit-learn computes them.
+
+    Two classes: about the class ``positive``. More: the mean over the classes, each against the
+    rest. A class of which a set has no clip, or no other, does not count.
+
+    Parameters
+    ----------
+    labels : (N,)
+    probabilities : (N, classes), or (N, 1) that of class 1 of two
+    """
+    p = of_each_class(probabilities)
+    about = [positive] if p.shape[1] == 2 else list(range(p.shape[1]))
+    truths = {k: labels == k for k in about}
+    found: dict[str, float] = {}
+    for name in names("scores"):
+        values = [
+            METRICS[name].function(truth, p[:, k])
+            for k, truth in truths.items()
+            if truth.any() and not truth.all()
+        ]
+        found |= {name: float(np.mean(values))} if values else {}
+    return found
+
+
+def of_each_class(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Return the probability of each class (N, classes); a single unit has that of class 1."""
+    p = probabilities
+    return np.hstack([1 - p, p]) if p.shape[1] == 1 else p
 
 
 def _class_name(classes: tuple[str, ...], k: int) -> str:

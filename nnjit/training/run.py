@@ -92,17 +92,21 @@ class Outcome:
 @final
 @dataclass(frozen=True)
 class Trained:
-    """What training came to, and the folder where files of the run lie."""
+    """What training came to, and the folder where files of the run lie.
+
+    ``scores`` are values of the summary that only a run on record has.
+    """
 
     history: History
     data: DataSplits
     classifier: Classifier
     folder: Path
+    scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
         """What the run came to, in few numbers."""
-        return Outcome(self.history.monitor, summarise(self.history, self.data))
+        return Outcome(self.history.monitor, summarise(self.history, self.data) | self.scores)
 
     @property
     def model_file(self) -> Path:

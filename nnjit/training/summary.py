@@ -19,6 +19,21 @@ def summarise(history: History, data: DataSplits) -> dict[str, float]:
     return found
 
 
+def of_scores(history: History, data: DataSplits) -> dict[str, float]:
+    """Return the best and final values of what needs scores, such as ``final/val_roc_auc``.
+
+    They are computed once for a run on record, and not in each epoch: scikit-learn takes longer to
+    import than a small run to train, and longer for a set than its evaluation.
+    """
+    found: dict[str, float] = {}
+    for prefix, epoch in (("best", history.best), ("final", history.final)):
+        for name, clips in data.sets().items():
+            p = epoch.sets[name].probabilities
+            values = metrics.of_scores(clips.labels, p, data.positive)
+            found |= {summary_key(prefix, f"{name}/{k}"): v for k, v in values.items()}
+    return found
+
+
 def headline(epoch: Epoch) -> dict[str, float]:
     """Return the values of an epoch without those of single classes."""
     return {key: value for key, value in epoch.flat().items() if key.count("/") == 1}

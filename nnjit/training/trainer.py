@@ -96,9 +96,12 @@ class Trainer(Part):
         if reduction not in _REDUCTIONS:
             known = ", ".join(_REDUCTIONS)
             raise ConfigError(f"trainer.reduction={reduction} does not exist: choose from {known}")
-        if monitor.split("/")[-1] not in ("loss", "accuracy", *metrics.METRICS):
-            known = ", ".join(("loss", "accuracy", *metrics.METRICS))
-            raise ConfigError(f"trainer.monitor={monitor}: after the set, choose from {known}")
+        if monitor.split("/")[-1] not in metrics.monitored():
+            known = ", ".join(metrics.monitored())
+            raise ConfigError(
+                f"trainer.monitor={monitor} is not measured in every epoch: "
+                f"after the set, choose from {known}"
+            )
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed} must be 0 or more, or null for a new one each time")
         self.optimizer = optimizer
@@ -196,7 +199,8 @@ class Trainer(Part):
         p = model.activation.forward(logits.T).T
         confusion = metrics.confusion_matrix(labels, model.decide(p), n_classes)
         found, undefined = metrics.scores(confusion, positive, classes)
-        return Evaluation({"loss": float(values.mean()), **found}, undefined, confusion, p)
+        means = {k: float(metrics.METRICS[k].function(values)) for k in metrics.names("losses")}
+        return Evaluation({**means, **found}, undefined, confusion, p)
 
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
@@ -262,6 +266,7 @@ class Trainer(Part):
         )
         if resume is not None:
             resume.check_sets(*_measures(task))
+            resume.history.complete(task.positive, task.classes)
             resume.restore(progress)
         elif self._fitted is not model:  # what the optimizer remembers is about another model
             self.optimizer.reset()
@@ -354,7 +359,8 @@ def _measures(task: Task) -> tuple[dict[str, int], set[str], int]:
     """Return the size of each set, the names of what is measured on it, the number of classes."""
     nothing = np.zeros((task.n_classes, task.n_classes), np.int64)
     found, _ = metrics.scores(nothing, task.positive, task.classes)
-    return {k: len(y) for k, (_, y) in task.sets.items()}, {"loss", *found}, task.n_classes
+    sizes = {name: len(labels) for name, (_, labels) in task.sets.items()}
+    return sizes, {*metrics.names("losses"), *found}, task.n_classes
 
 
 def _check_arrays(data: Arrays) -> None:

@@ -15,9 +15,10 @@ from nnjit.reporting import terminal, variants
 from nnjit.storage.records import FINISHED, JobRecord, Plan, read_all
 from nnjit.sweeps import sweep
 from nnjit.tracking import Store
+from nnjit.training import metrics
 
 NAMES = ("train", "val", "test")
-VALUES = {f"{w}/{s}_{m}": 0.5 for w in ("final", "best") for s in NAMES for m in variants._METRICS}
+VALUES = {f"{w}/{s}_{m}": 0.5 for w in ("final", "best") for s in NAMES for m in metrics.compared()}
 VALUES |= {f"final/{s}_loss": 0.1 for s in NAMES} | {f"baseline/{s}_accuracy": 0.5 for s in NAMES}
 RECORD = {
     "number": 0,

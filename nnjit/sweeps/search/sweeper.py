@@ -26,6 +26,7 @@ from ...runtime.threads import available_cores
 from ...storage.records import FAILED, FINISHED, JobRecord
 from ...tracking import store_folders, without_passwords
 from ...tracking.summary import flatten
+from ...training.metrics import higher_is_better
 from ...training.summary import summary_key
 from ..notes import NOTES
 from .study import Place, Trial, load_optuna, sampler
@@ -153,8 +154,8 @@ class SearchSweeper(Sweeper):
 
     def _open(self) -> Any:
         """Return the study, a new one where there is none of that name."""
-        loss = str(self._config.trainer.monitor).endswith("/loss")
-        study = self._place.open(direction="minimize" if loss else "maximize")
+        more = higher_is_better(str(self._config.trainer.monitor))
+        study = self._place.open(direction="maximize" if more else "minimize")
         # A seed that begins anew would repeat the first trials of the study.
         seed = None if self._seed is None else self._seed + len(study.trials)
         study.sampler = sampler(n_startup_trials=self._n_startup_trials, seed=seed)
