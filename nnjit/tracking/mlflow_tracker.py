@@ -189,7 +189,6 @@ class MlflowTracker(Tracker):
 
         return [
             step("metrics", self._log_results),
-            step("metrics of scores", self._log_scores),
             step("predictions", self._log_predictions),
             step("figures", artifacts.log_figures),
             step("the model", artifacts.log_model),
@@ -208,13 +207,12 @@ class MlflowTracker(Tracker):
             table = table_of_classes(final, trained.data.classes)
             self._client.log_text(self.run_id, table, "classes.csv")
 
-    def _log_scores(self, trained: Trained) -> None:
+    def _log_predictions(self, trained: Trained) -> None:
+        """Log what follows from probabilities: the metrics of scores, and a table of them."""
         if not trained.scores:
             trained.scores.update(of_scores(trained.history, trained.data))
             self._add(trained.scores, 0)
         self._flush()
-
-    def _log_predictions(self, trained: Trained) -> None:
         table, n_rows = table_of_predictions(trained)
         self._client.log_text(self.run_id, table, "predictions.csv")
         if n_rows < len(trained.data):

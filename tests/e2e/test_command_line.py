@@ -121,6 +121,7 @@ MORE = [
     (["trainer.loss=binary_cross_entropy"], "needs sigmoid"),
     (["trainer.threads=0"], "trainer.threads=0"),
     (["trainer.monitor=val/f2"], "choose from loss, accuracy"),
+    (["trainer.monitor=val/roc_auc"], "is not measured in every epoch: after the set, choose from"),
     (["dataset.levels=300"], "dataset.levels=300"),
     (["dataset.split=song"], "use track, clip"),
     (["dataset.duration=0"], "dataset.duration=0"),

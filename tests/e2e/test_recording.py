@@ -58,6 +58,8 @@ def finished(folder, lines, error, digests):
     found = store.get_metric_history(run.info.run_id, "val/loss")
     assert sorted(m.step for m in found) == list(range(30))
     assert len(store.list_artifacts(run.info.run_id, "figures")) == 4
+    assert "predictions.csv" in {f.path for f in store.list_artifacts(run.info.run_id)}
+    assert "final/val_roc_auc" in run.data.metrics
     mine = f"source_run_id = '{run.info.run_id}'"
     assert len(store.search_logged_models([run.info.experiment_id], mine)) == 1
     assert not list((folder / "runs" / "outputs").rglob("checkpoint.pkl"))
@@ -69,7 +71,7 @@ def test_artifacts_that_cannot_be_written(tmp_path, digests):
         (store / "artifacts").write_text("")
 
     lines, error = disturbed(tmp_path, disturb)
-    assert lines[-3].endswith("lacks figures, the model")
+    assert lines[-3].endswith("lacks predictions, figures, the model")
     (run,) = runs(tmp_path)
     assert run.info.status == "FAILED"
     assert "final/val_accuracy" in run.data.metrics

@@ -12,9 +12,10 @@ from conftest import GUITAR, OVERRIDES
 from nnjit.classifier import Classifier
 from nnjit.storage.files import weights_digest
 from nnjit.tracking import Store, store_uri
+from nnjit.training import metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
-METRICS = ("loss", "accuracy", "recall", "precision", "f1", "specificity", "npv")
+METRICS = metrics.monitored()
 
 
 def artifact(folder, run, path):
@@ -82,12 +83,26 @@ def test_every_epoch_of_every_metric(name, metric, folder, run):
 
 
 def test_baselines_and_intervals(run):
-    metrics = run.data.metrics
+    found = run.data.metrics
     for name in ("train", "val", "test"):
-        assert metrics[f"baseline/{name}_accuracy"] == 0.5
-        low, high = (metrics[f"final/{name}_accuracy_{side}"] for side in ("low", "high"))
-        assert low < metrics[f"final/{name}_accuracy"] < high
-    assert {"rate/rnn", "rate/dense", "seconds/train", "seconds/epoch_mean"} <= set(metrics)
+        assert found[f"baseline/{name}_accuracy"] == 0.5
+        low, high = (found[f"final/{name}_accuracy_{side}"] for side in ("low", "high"))
+        assert low < found[f"final/{name}_accuracy"] < high
+    assert {"rate/rnn", "rate/dense", "seconds/train", "seconds/epoch_mean"} <= set(found)
+
+
+def test_predictions_give_the_metrics_again(folder, run):
+    pandas, scores = pytest.importorskip("pandas"), pytest.importorskip("sklearn.metrics")
+    table = pandas.read_csv(artifact(folder[0], run, "predictions.csv"))
+    columns = ["set", "file", "offset", "label", "decision", "p_nylon", "p_steel"]
+    assert list(table.columns) == columns
+    assert len(table) == 48
+    for name, rows in table.groupby("set"):
+        found = {m: run.data.metrics[f"final/{name}_{m}"] for m in ("accuracy", "roc_auc", "mcc")}
+        assert found["accuracy"] == pytest.approx((rows.label == rows.decision).mean())
+        assert found["mcc"] == pytest.approx(scores.matthews_corrcoef(rows.label, rows.decision))
+        assert found["roc_auc"] == scores.roc_auc_score(rows.label == "steel", rows.p_steel)
+        assert ((rows.p_steel > rows.p_nylon) == (rows.decision == "steel")).all()
 
 
 def test_dataset_and_digest(folder, run):
