@@ -14,7 +14,7 @@ from nnjit.classifier import Classifier
 from nnjit.errors import TrackingError
 from nnjit.runtime import signals
 from nnjit.runtime.environment import environment
-from nnjit.tracking import MlflowTracker, NoTracker, store_uri
+from nnjit.tracking import MlflowTracker, NoTracker, predictions, store_uri
 from nnjit.tracking.client import _store_problem
 from nnjit.tracking.recording import ModelFile, Step, carry_out
 from nnjit.tracking.sqlite import sqlite_file, sqlite_uri
@@ -259,3 +259,32 @@ def test_each_step_is_tried_alone_and_again():
     steps = [step("a", 1), step("b", 0), step("c", 9), step("d", 2)]
     assert carry_out(steps, (0, 0)) == {"c": "OSError: no c"}
     assert calls == ["a", "b", "c", "d", "a", "c", "d", "c", "d"]
+
+
+def test_predictions_of_many_clips_are_drawn_evenly(monkeypatch, tmp_path):
+    history, data, model = fitted()
+    trained = Trained(history, data, Classifier.of(model, data), tmp_path)
+    whole, n = predictions.table_of_predictions(trained)
+    assert n == len(data) == len(whole.splitlines()) - 1
+    monkeypatch.setattr(predictions, "_MOST_CLIPS", 30)
+    some, n = predictions.table_of_predictions(trained)
+    assert n == 30 == len(some.splitlines()) - 1
+    assert set(some.splitlines()) < set(whole.splitlines())
+    shares = [len(clips) / len(data) for clips in data.sets().values()]
+    for name, share in zip(data.sets(), shares, strict=True):
+        count = sum(line.startswith(f"{name},") for line in some.splitlines())
+        assert count == pytest.approx(30 * share, abs=1.5)
+
+
+def test_predictions_are_those_of_the_clips_in_their_order(tmp_path):
+    import csv
+
+    history, data, model = fitted()
+    trained = Trained(history, data, Classifier.of(model, data), tmp_path)
+    rows = list(csv.DictReader(predictions.table_of_predictions(trained)[0].splitlines()))
+    for name, clips in data.sets().items():
+        mine = [row for row in rows if row["set"] == name]
+        assert [row["file"] for row in mine] == list(clips.files)
+        assert [row["label"] for row in mine] == [data.classes[k] for k in clips.labels]
+        p = history.final.sets[name].probabilities
+        assert [float(row["p_high"]) for row in mine] == pytest.approx(p[:, -1].tolist(), rel=1e-7)
