@@ -86,7 +86,7 @@ def test_seed_recipes_are_those_of_the_notebook(experiment, layers, epochs, n_pa
     assert model.n_params() == n_params
     assert (trainer.epochs, trainer.batch_size, trainer.seed) == (epochs, 16, 1)
     assert (trainer.loss.name, trainer.reduction) == ("mse", "sum")
-    assert not trainer.keep_remainder
+    assert trainer.drop_last
     assert trainer.optimizer.rate("dense", epochs - 1) == 0.01
     clips = {layer: options["clip_norm"] for layer, options in trainer.optimizer.layers.items()}
     assert clips == ({"rnn": 0.25} if experiment == "seed_rnn" else {})
@@ -146,7 +146,7 @@ def test_unknown_option_lists_those_there_are():
         ("trainer.epochs=2.5", "trainer.epochs=2.5 has the wrong type: it takes int"),
         ("trainer.epochs=true", "trainer.epochs=True has the wrong type: it takes int"),
         ("trainer.epochs=null", "trainer.epochs=None has the wrong type: it takes int"),
-        ("trainer.keep_remainder=1", "it takes bool"),
+        ("trainer.drop_last=1", "it takes bool"),
         ("trainer.loss=3", "it takes str"),
         ("trainer.seed=x", "it takes int | None"),
         ("optimizer.learning_rate=fast", "it takes float"),
@@ -246,3 +246,26 @@ def test_functions_of_nnjit_are_no_parts(target):
 def test_a_group_without_a_target():
     with pytest.raises(ConfigError, match="dataset names nothing to build"):
         build(composed("dataset=_shared"), "dataset")
+
+
+def test_a_record_that_names_the_file_of_a_cell_runs_nothing(tmp_path):
+    path = tmp_path / "evil.py"
+    path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    layer = {"_target_": "nnjit.layers.Recurrent", "cell": f"{path}:f", "hidden_size": 2}
+    cfg = OmegaConf.create({"model": {"_target_": "nnjit.Sequential", "layers": [layer]}})
+    with pytest.raises(ConfigError, match=r"model.layers.0.cell=.* names a file"):
+        build(cfg, "model")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_file_of_a_cell_is_named_as_it_is(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def f(x, h):\n    return 0.5 * h + x.z\n")
+    layer = {"_target_": "nnjit.layers.Recurrent", "cell": f"{path}:f", "hidden_size": 2}
+    cfg = OmegaConf.create({"name": ".py:f", "trusted": [], "model": {"layers": [layer]}})
+    composition.settle_cells(cfg)
+    assert "def f(x, h)" in cfg.model.layers[0].cell.equations
+    layer["cell"] = f"{path.with_suffix('')}${{name}}"
+    cfg = OmegaConf.create({"name": ".py:f", "trusted": [], "model": {"layers": [layer]}})
+    with pytest.raises(ConfigError, match="name a file as it is"):
+        composition.settle_cells(cfg)

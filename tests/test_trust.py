@@ -281,6 +281,9 @@ def test_a_recorded_command_line_is_given_again():
 
 CALL = "{_target_: os.mkdir, path: made}"
 HOSTILE = [
+    "model.layers.0.cell=evil.py:f",
+    "model.layers=[{_target_: nnjit.layers.Recurrent, cell: 'evil.py:f', hidden_size: 1}]",
+    "hydra.sweeper.params.model.layers.0.cell=gru,evil.py:f",
     f"+hydra.callbacks.x={CALL}",
     f"hydra.callbacks.sweep={CALL}",
     f"++hydra.callbacks={{x: {CALL}}}",

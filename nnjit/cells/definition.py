@@ -109,8 +109,10 @@ def check(made: Cell, where: str) -> None:
     if not made.gates:
         raise CellError(f"{where}: {made.name} never reads its inputs: use x.NAME")
     for name in made.vectors:
-        if name in _TAKEN:
-            raise CellError(f"{where}: w.{name} is the name of another parameter: rename it")
+        if name in _TAKEN or name in made.states:
+            raise CellError(
+                f"{where}: w.{name} is the name of a state or of another parameter: rename it"
+            )
     known = {*made.vectors, *(f"b.{gate}" for gate in made.gates)}
     for name, start in made.starts.items():
         if name not in known:

@@ -80,6 +80,8 @@ def settle_cells(cfg: DictConfig) -> None:
         value = layer.get("cell") if isinstance(layer, DictConfig) else None
         if not isinstance(value, str) or not is_file(value):
             continue
+        if OmegaConf.is_interpolation(layer, "cell"):
+            raise ConfigError(f"model.layers.{i}.cell={short(value)}: name a file as it is")
         package = value.split(":")[0].split(".")[0]
         if ".py:" not in value and package not in (cfg.trusted or ()):
             raise ConfigError(

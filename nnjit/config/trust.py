@@ -154,8 +154,8 @@ def _harmless(argument: str) -> bool:
     key = key.removeprefix(_SWEPT)
     if not re.fullmatch(r"[\w./]+", key) or re.split(r"[./]", key)[0] not in _SETTINGS:
         return False
-    if key.endswith(".cell") and ":" in value:
-        return False  # a file that would be run
+    if ".py:" in value:
+        return False  # the cell of a file, which would be run
     if "/" in key or key in _GROUPS:  # its value names a file
         return not set(value) & set("$\\:@/{") and ".." not in value
     if key.startswith("callbacks.") and not key.startswith("callbacks.early_stopping.patience"):

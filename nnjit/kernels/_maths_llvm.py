@@ -207,7 +207,7 @@ def _overload_log(x):
 
 
 def _of_two(function: Any) -> Any:
-    def implementation(x: Any, y: Any) -> Any:
+    def implementation(x, y):
         if isinstance(x, LanesType) and isinstance(y, LanesType):
             return lambda x, y: function(x, y)
         if isinstance(x, LanesType):
