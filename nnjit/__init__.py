@@ -49,20 +49,13 @@ _HOMES = {
     "training.gradcheck": ("check_gradients",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# Modules by the names that configurations and programs know them by.
-_MODULES = {
-    "datasets": ".datasets",
-    "losses": ".training.losses",
-    "metrics": ".training.metrics",
-    "optimizers": ".training.optimizers",
-    "schedules": ".training.schedules",
-}
+_MODULES = ("callbacks", "datasets", "losses", "metrics", "optimizers", "schedules")
 __all__ = sorted([*_HOME_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(_MODULES[name], __name__)
+        return import_module(f".{name}", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"nnjit has no '{name}': it has {', '.join(__all__)}")
     return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -27,7 +27,7 @@ OPTIONS = {
     "epochs": 4,
     "threads": 1,
     "seed": 3,
-    "keep_remainder": True,
+    "drop_last": False,
     "restore_best": True,
     "monitor": "val/loss",
 }

@@ -1,5 +1,6 @@
 """Files and names of version 0.1 that people hold must keep working."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hydra.utils import get_object
 
 from nnjit import Classifier
+from nnjit.config import former
+from nnjit.errors import ConfigError
 from nnjit.storage.files import weights_digest
 
 MODEL = Path(__file__).parent / "data" / "model_0.1.pkl"
@@ -57,3 +60,49 @@ def test_the_loader_that_old_models_name_in_mlflow_reads_them():
 
     loaded = pyfunc._load_pyfunc(str(MODEL))
     assert loaded is not None
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ("trainer.keep_remainder=true", "trainer.drop_last=false"),
+        ("++trainer.keep_remainder=True,False", "++trainer.drop_last=False,True"),
+        ("hydra.sweeper.params.trainer.patience=1", "callbacks.early_stopping.patience=1"),
+        ("schedule=linear,exponential,steady", "schedule=inverse_time,exponential,constant"),
+    ],
+)
+def test_an_option_of_version_0_1_leads_to_that_of_today(then, now):
+    assert former.override(then).endswith(now)
+    with pytest.raises(ConfigError) as caught:
+        former.refuse(["-m", "model=gru", then])
+    assert f"{then} has another name now: use {former.override(then)}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argument", ["trainer.epochs=2", "-m", "schedule.decay=0.1", "name=steady", "~callbacks", "="]
+)
+def test_an_option_of_today_stays(argument):
+    assert former.override(argument) == argument
+    former.refuse([argument])
+
+
+def test_a_recorded_configuration_of_version_0_1_has_the_names_of_today():
+    config = {"trainer": {"keep_remainder": True, "patience": 2}, "seed": 1}
+    now = former.upgraded(config)
+    assert now["trainer"] == {"drop_last": False}
+    assert now["callbacks"]["early_stopping"]["patience"] == 2
+    assert config["trainer"] == {"keep_remainder": True, "patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("callbacks", "Callback"),
+        ("losses", "get"),
+        ("metrics", "wilson_interval"),
+        ("optimizers", "Optimizer"),
+        ("schedules", "Schedule"),
+    ],
+)
+def test_programs_of_version_0_1_import_from_the_same_modules(module, name):
+    assert hasattr(importlib.import_module(f"nnjit.{module}"), name)

@@ -7,7 +7,7 @@ from registry import both_dtypes
 from nnjit.errors import ConfigError
 from nnjit.layers.gradients import RowGradient
 from nnjit.training.optimizers import SGD, Adam
-from nnjit.training.schedules import Exponential, Linear, Steady
+from nnjit.training.schedules import Constant, Exponential, InverseTime
 
 # name -> ours and torch's
 PAIRS = {
@@ -161,7 +161,7 @@ def test_small_gradients_are_not_clipped(rng):
 
 
 def test_layer_settings_go_first(rng):
-    settings = {"rnn": {"learning_rate": 0.5, "clip_norm": 0.25, "schedule": Linear(0.01)}}
+    settings = {"rnn": {"learning_rate": 0.5, "clip_norm": 0.25, "schedule": InverseTime(0.01)}}
     optimizer = SGD(2.0, schedule=Exponential(0.1), layers=settings)
     assert optimizer.rate("rnn", 3) == pytest.approx(0.5 / (1 + 100 * 0.01 * 3))
     assert optimizer.rate("dense", 3) == pytest.approx(2 * np.exp(-0.3))
@@ -216,7 +216,7 @@ def test_layers_are_checked():
         ),
         (lambda: Exponential(period=0), "period=0 must be 1 or more"),
         (lambda: Exponential(drop=1), "drop=1 from 0 to below 1"),
-        (lambda: Linear(-1), "decay=-1 must not be negative"),
+        (lambda: InverseTime(-1), "decay=-1 must not be negative"),
     ],
 )
 def test_errors(make, message):
@@ -232,10 +232,10 @@ def test_schedules(epoch):
     d, n, k = 0.2, 5, 0.05
     expected = (1 - d) ** (epoch // n) * np.exp(-(epoch % n) * k)
     assert Exponential(decay=k, period=n, drop=d).factor(epoch) == pytest.approx(expected)
-    assert Linear(k).factor(epoch) == pytest.approx(1 / (1 + 100 * k * epoch))
-    assert Steady().factor(epoch) == 1
+    assert InverseTime(k).factor(epoch) == pytest.approx(1 / (1 + 100 * k * epoch))
+    assert Constant().factor(epoch) == 1
 
 
-@pytest.mark.parametrize("schedule", [Steady(), Exponential(), Linear()])
+@pytest.mark.parametrize("schedule", [Constant(), Exponential(), InverseTime()])
 def test_schedules_start_at_the_learning_rate(schedule):
     assert SGD(0.3, schedule=schedule).rate("any", 0) == 0.3

@@ -75,10 +75,10 @@ def test_second_fit_goes_on_from_the_first():
     assert_weights(model, before)
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(False, 3), (True, 4)])
-def test_keep_remainder(keep, expected):
+@pytest.mark.parametrize(("drop", "expected"), [(True, 3), (False, 4)])
+def test_drop_last(drop, expected):
     recorder = Recorder()
-    toy.trainer(keep_remainder=keep, epochs=2).fit(toy.model(), toy.data(), [recorder])
+    toy.trainer(drop_last=drop, epochs=2).fit(toy.model(), toy.data(), [recorder])
     assert recorder.batches == [(e, b) for e in range(2) for b in range(expected)]
     assert recorder.ended == 1
 
@@ -86,7 +86,7 @@ def test_keep_remainder(keep, expected):
 def test_batch_larger_than_the_set():
     with pytest.raises(ConfigError, match=r"batch_size=64 is more than the 50 training clips"):
         toy.trainer(batch_size=64).fit(toy.model(), toy.data())
-    history = toy.trainer(batch_size=64, keep_remainder=True).fit(toy.model(), toy.data())
+    history = toy.trainer(batch_size=64, drop_last=False).fit(toy.model(), toy.data())
     assert len(history.epochs) == 3
 
 
@@ -100,7 +100,7 @@ def test_every_clip_is_trained_on_once_an_epoch(monkeypatch):
         return forward(self, data, rows, **options)
 
     monkeypatch.setattr(Sequential, "forward_rows", spy)
-    toy.trainer(keep_remainder=True, epochs=2).fit(model, toy.data())
+    toy.trainer(drop_last=False, epochs=2).fit(model, toy.data())
     first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
     assert sorted(first) == sorted(second) == list(range(50))
     assert not np.array_equal(first, second)

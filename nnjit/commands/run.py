@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ..config import former
 from ..config.assemble import assemble
 from ..config.build import CONF, plain, settle_cells
 from ..config.overrides import ordered, quoted
@@ -40,7 +41,7 @@ def main() -> None:
     plugins.register()
     compose = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     with one_line_errors():
-        _refuse_replicas(sys.argv[1:])
+        former.refuse(sys.argv[1:])
         multirun = {"-m", "--multirun"} & set(sys.argv[1:])
         if any(a.startswith("resume=") for a in sys.argv[1:]) and not multirun:
             with one_line_warnings():
@@ -49,16 +50,6 @@ def main() -> None:
         sys.argv[1:] = sweep.resumed(quoted(ordered(sys.argv[1:])))
         with sweep.closing():
             compose(job)()
-
-
-def _refuse_replicas(arguments: Sequence[str]) -> None:
-    """Name the sweep that does what an option of earlier versions did."""
-    for argument in arguments:
-        key, _, number = argument.partition("=")
-        if key.lstrip("+") == "trainer.replicas":
-            n = int(number) if number.isdecimal() and 2 <= int(number) <= 16 else 3
-            seeds = ",".join(str(seed) for seed in range(1, n + 1))
-            raise ConfigError(f"{argument} does not exist any more: use -m trainer.seed={seeds}")
 
 
 def job(cfg: DictConfig) -> float:

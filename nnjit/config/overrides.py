@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError, first_line
 from ..options import choose
+from . import former
 from .build import CONF, PACKAGE
 
 # Where nnjit asks Hydra to compose: what fails below is an option, and no bug of nnjit's.
@@ -106,6 +107,8 @@ def _no_choice(given: str, options: Sequence[str]) -> str:
     n = max((i for i in range(1, len(parts)) if CONF.joinpath(*parts[:i]).is_dir()), default=1)
     group, choice = "/".join(parts[:n]), "/".join(parts[n:])
     line = f"{group}={choice} does not exist: "
+    if now := former.CHOICES.get(group, {}).get(choice):
+        return f"{line}its name is {now} now"
     if group == "dataset" and "/" in choice:
         return f"{line}for recordings of your own use dataset=folder dataset.root={choice}"
     return line + choose(choice, sorted(o for o in options if not o.startswith("_")))
@@ -122,6 +125,8 @@ def _missing(error: Any) -> str | None:
     if str(error.key) in keys:
         return None
     line = f"{error.full_key} does not exist: "
+    if now := former.OPTIONS.get(str(error.full_key)):
+        return f"{line}use {now}"
     if elsewhere := _elsewhere(str(error.full_key), node._get_root()):
         return line + elsewhere
     return line + (choose(str(error.key), keys) if keys else f"+{error.full_key}=VALUE adds it")

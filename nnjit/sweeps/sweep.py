@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..config import trust
+from ..config import former, trust
 from ..config.build import build
 from ..config.overrides import quoted
 from ..errors import ConfigError
@@ -119,7 +119,7 @@ class Sweep:
         out.print(f"sweep    {self._name()}: {jobs}output in {self.folder}", soft_wrap=True)
 
     def _resume(self) -> None:
-        before = Plan.read(self.folder)
+        before = _recorded(self.folder)
         if _without_store(before.jobs) != _without_store(self.plan.jobs):
             raise ConfigError("the jobs of the sweep are not the same any more: start it again")
         # A search has another trial for one that failed.
@@ -273,7 +273,7 @@ def resumed(arguments: list[str]) -> list[str]:
             raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
     run = given[-1].partition("=")[2]
     folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
-    plan, _resumed = Plan.read(folder), folder
+    plan, _resumed = _recorded(folder), folder
     for argument in more:
         if not argument.startswith(_NEW) and argument not in plan.arguments:
             raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
@@ -282,6 +282,13 @@ def resumed(arguments: list[str]) -> list[str]:
             f"the sweep began in {plan.cwd}, and its paths may be relative: go there to resume it"
         )
     return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
+
+
+def _recorded(folder: Path) -> Plan:
+    """Return the plan in the folder of a sweep, with the names of today."""
+    plan = Plan.read(folder)
+    jobs = plan.jobs and [[former.override(o) for o in job] for job in plan.jobs]
+    return replace(plan, arguments=[former.override(a) for a in plan.arguments], jobs=jobs)
 
 
 def _merged(recorded: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..kernels import update
 from ..layers.gradients import FactoredGradient, as_array
 from ..parts import Part
-from .schedules import Schedule, Steady
+from .schedules import Constant, Schedule
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
@@ -40,7 +40,7 @@ class Optimizer(Part, ABC):
     learning_rate
         Step size in epoch 0, above 0.
     schedule
-        Its change over the epochs; steady where None.
+        Its change over the epochs; constant where None.
     clip_norm
         Largest Euclidean norm of the gradient of each layer (None: no limit).
     clip_global_norm
@@ -59,7 +59,7 @@ class Optimizer(Part, ABC):
         layers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.learning_rate = learning_rate
-        self.schedule = schedule or Steady()
+        self.schedule = schedule or Constant()
         self.clip_norm = clip_norm
         self.clip_global_norm = clip_global_norm
         self.layers = {name: dict(settings) for name, settings in (layers or {}).items()}

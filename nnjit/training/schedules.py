@@ -17,7 +17,7 @@ class Schedule(Part, ABC):
 
 
 @final
-class Steady(Schedule):
+class Constant(Schedule):
     """Always 1."""
 
     def factor(self, epoch: int) -> float:
@@ -53,7 +53,7 @@ class Exponential(Schedule):
 
 
 @final
-class Linear(Schedule):
+class InverseTime(Schedule):
     """``1 / (1 + 100 * decay * e)``; decay is k."""
 
     def __init__(self, decay: float = 0.001) -> None:
@@ -64,3 +64,6 @@ class Linear(Schedule):
     def factor(self, epoch: int) -> float:
         """Return the factor of this epoch."""
         return 1 / (1 + 100 * self.decay * epoch)
+
+
+Steady, Linear = Constant, InverseTime  # their names in version 0.1

@@ -58,8 +58,8 @@ class Trainer(Part):
         Number of passes over the training set, 1 or more; each `fit` makes that many.
     batch_size
         Clips per step.
-    keep_remainder
-        Train on the last, smaller batch of an epoch too.
+    drop_last
+        Leave the last, smaller batch of an epoch out.
     reduction
         "mean" or "sum" of the gradients of a batch. A sum at learning rate r is a mean at
         ``r * batch_size``.
@@ -82,7 +82,7 @@ class Trainer(Part):
         loss: str = "mse",
         epochs: int = 10,
         batch_size: int = 16,
-        keep_remainder: bool = False,
+        drop_last: bool = True,
         reduction: str = "mean",
         seed: int | None = 0,
         threads: int | None = None,
@@ -107,7 +107,7 @@ class Trainer(Part):
         self.optimizer = optimizer
         self.loss = losses.get(loss)
         self.epochs, self.batch_size = epochs, batch_size
-        self.keep_remainder, self.reduction = keep_remainder, reduction
+        self.drop_last, self.reduction = drop_last, reduction
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
@@ -250,12 +250,12 @@ class Trainer(Part):
 
     def _count_batches(self, n_train: int) -> int:
         n_batches = n_train // self.batch_size
-        if self.keep_remainder and n_train % self.batch_size:
+        if not self.drop_last and n_train % self.batch_size:
             n_batches += 1
         if n_batches == 0:
             raise ConfigError(
                 f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
-                "lower it, or set trainer.keep_remainder=true"
+                "lower it, or set trainer.drop_last=false"
             )
         return n_batches
 

@@ -112,6 +112,7 @@ CONFIGURATION = [
     (["model=5"], "write GROUP=CHOICE"),
     (["optimizer.learning_rate=1e38"], "the loss became"),
     (["trainer.replicas=4"], "does not exist any more: use -m trainer.seed=1,2,3,4"),
+    (["schedule=linear"], "schedule=linear has another name now: use schedule=inverse_time"),
 ]
 MORE = [
     (["epochs=3"], "epochs does not exist: choose from"),

@@ -41,6 +41,22 @@ def test_its_run_is_reproduced(old):
     assert "weights" in done.stdout
 
 
+def test_a_run_of_its_sweep_is_reproduced_with_options_that_have_other_names_now(old):
+    swept = next(r for r in by_status(old, "FINISHED") if "model=rnn" in r.info.run_name)
+    assert swept.data.params["trainer.keep_remainder"] == "True"
+    done = python("-m", "nnjit.reproduce", f"run={swept.info.run_id}", cwd=old)
+    assert done.returncode in (0, 1), done.stderr
+    assert "weights" in done.stdout
+
+
+def test_its_sweep_runs_the_job_that_it_lacks(old):
+    (folder,) = {path.parent for path in old.glob("runs/sweeps/*/*/sweep.json")}
+    (folder / "records" / "1.json").unlink()
+    done = python(*RUN, "-m", f"resume={folder}", cwd=old)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "records" / "1.json").exists()
+
+
 def test_its_interrupted_run_is_resumed(old):
     (killed,) = by_status(old, "KILLED")
     done = python(*RUN, f"resume={killed.info.run_id}", cwd=old)

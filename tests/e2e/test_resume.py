@@ -26,7 +26,7 @@ LONG = (
     *("dataset=karplus", "dataset.rate=500", "dataset.duration=0.1", "dataset.n_clips=64"),
     *("model=gru", "optimizer=adam", "schedule=exponential", "seed=7"),
     *("trainer.threads=1", "trainer.epochs=60", "trainer.batch_size=5"),
-    *("trainer.keep_remainder=true", "trainer.restore_best=true", "trainer.monitor=val/loss"),
+    *("trainer.drop_last=false", "trainer.restore_best=true", "trainer.monitor=val/loss"),
     "checkpoint_every=0.05",
 )
 KILLS = 24

@@ -1,0 +1,3 @@
+"""Metrics, by the name that programs use; see `nnjit.training.metrics`."""
+
+from .training.metrics import *  # noqa: F403

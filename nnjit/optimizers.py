@@ -1,0 +1,3 @@
+"""Optimizers, by the name that programs use; see `nnjit.training.optimizers`."""
+
+from .training.optimizers import *  # noqa: F403
