@@ -55,7 +55,7 @@ def test_untracked_run_leaves_a_model(untracked):
 def test_output_in_order(untracked):
     text = "\n".join(untracked[1])
     parts = (
-        "karplus: 48",
+        "karplus: all 48 clips",
         "majority baseline 0.500",
         "rnn      (N, 200, 1)",
         "epoch 0/2  train accuracy",
