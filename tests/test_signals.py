@@ -183,3 +183,23 @@ def test_the_end_of_the_process(name, late, last, code, output):
         [sys.executable, "-c", PROGRAM, name, str(late), last], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (code, output), done.stderr
+
+
+MAKES_SOMETHING_ELSE = """
+import os, signal
+from nnjit.reporting.messages import one_line_errors
+with one_line_errors():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        raise ValueError("no such key") from None
+"""
+
+
+def test_an_interrupt_that_a_library_turned_into_an_error_is_one():
+    done = subprocess.run(
+        [sys.executable, "-c", MAKES_SOMETHING_ELSE], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (130, "nnjit: interrupted\n")

@@ -37,6 +37,8 @@ def one_line_errors() -> Iterator[None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except Exception as error:
+            if signals.came():  # a library may make something else of an interrupt
+                _exit("interrupted", _INTERRUPTED)
             message = explain(error)
             if message is None:
                 raise

@@ -118,6 +118,11 @@ def held() -> Iterator[None]:
             check()
 
 
+def came() -> bool:
+    """Tell whether a signal came since signals are heard."""
+    return bool(_state.number)
+
+
 def check() -> None:
     """Raise KeyboardInterrupt where a signal came whose exception was dropped, or not raised yet.
 
