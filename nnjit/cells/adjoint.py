@@ -113,8 +113,8 @@ def _merged(graph: Graph, terms: list[Term]) -> list[Term]:
     turned = [term.factors[0] for term in terms if _is_turned(term)]
     if not turned:
         return terms
-    names = tuple(node.value[0] for node in turned)
-    one = graph.make("turned", *[node.args[0] for node in turned], value=names)
+    names = tuple(name for node in turned for name in node.value)
+    one = graph.make("turned", *[arg for node in turned for arg in node.args], value=names)
     return [term for term in terms if not _is_turned(term)] + [Term(True, (one,))]
 
 

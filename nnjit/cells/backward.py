@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import final
 
-from ..errors import CellError
 from .adjoint import Term, total
 from .forward import Forward
 from .graph import Node
@@ -116,11 +115,7 @@ class Backward:
             if found.index in self.layout.results and found.index not in self.kept:
                 self.kept.add(found.index)
                 continue
-            if found.index in self.temporary:
-                raise CellError(
-                    f"the cell {self.cell.name} uses the input of a gate in more ways than its "
-                    "kernels can keep for the way back: give each use a gate of its own"
-                )
+            assert found.index not in self.temporary, f"{self.cell.name} cannot be compiled"
             name = self.layout.add_scratch(f"t{len(self.temporary) + 1}")
             self.temporary[found.index] = name
             self.stores[self.stage(found)].append((Place(name, "0").store, found))
