@@ -159,7 +159,7 @@ class Sweep:
             records,
             self._description(found),
             NOTES.values or variants.means(found),
-            [*self._files(found), *NOTES.files],
+            [*self._files([] if interrupted else found), *NOTES.files],  # a figure takes a second
         )
         self._print_results(found, unfinished)  # before the store, which may fail
         lines: list[str] = []

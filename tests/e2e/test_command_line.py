@@ -115,7 +115,7 @@ CONFIGURATION = [
     (["schedule=linear"], "schedule=linear has another name now: use schedule=inverse_time"),
 ]
 MORE = [
-    (["epochs=3"], "epochs does not exist: choose from"),
+    (["epochs=3"], "epochs does not exist: did you mean trainer.epochs"),
     (["trainer.epochs=0"], "trainer.epochs=0 must be"),
     (["trainer.batch_size=99"], "trainer.batch_size=99 is more than the 24 training clips"),
     (["trainer.loss=hinge"], "choose from mse, mae"),
