@@ -332,4 +332,4 @@ def test_folders_with_odd_names(tmp_path):
         shutil.copytree(GUITAR / author, root / author)
     options = ("dataset=folder", f"dataset.root={root}", "dataset.rate=1000", "trainer.epochs=1")
     lines = succeeded(python(*RUN, *options, "model=rnn", "tracking=none", cwd=tmp_path))
-    assert lines[0].startswith("folder: 256 clips")
+    assert lines[0].startswith("folder: all 256 clips")
