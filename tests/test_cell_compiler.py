@@ -62,6 +62,15 @@ def twice(x, h, W):
     check_gradients(parse(text))
 
 
+def test_gradients_of_a_state_that_is_subtracted_before_a_product():
+    text = """
+def less(x, h, W):
+    return tanh(0.5 * h + 0.3 * sigmoid(x.g0 + (x.g1 - h) @ W.m0) + 0.1 * ((h - h) @ W.m1))
+"""
+    check_gradients(parse(text))
+    assert kernels(parse(text)).source
+
+
 def check_gradients(made):
     """Compare the gradients of a cell's equations with central differences."""
     rng = np.random.default_rng(1)

@@ -105,7 +105,7 @@ def differentiate(cell: Cell) -> Adjoint:
 
 
 def _is_turned(term: Term) -> bool:
-    return len(term.factors) == 1 and term.factors[0].op == "turned"
+    return term.positive and len(term.factors) == 1 and term.factors[0].op == "turned"
 
 
 def _merged(graph: Graph, terms: list[Term]) -> list[Term]:
