@@ -49,7 +49,7 @@ def test_resolved_configuration_is_in_the_parameters(folder, run):
         "model.layers.0._target_": "nnjit.layers.RNN",
         "model.layers.4.units": "2",
         "optimizer.learning_rate": "0.16",
-        "schedule._target_": "nnjit.training.schedules.Constant",
+        "schedule._target_": "nnjit.schedules.Constant",
     }
     assert expected.items() <= params.items()
     assert not any("${" in value for value in params.values())
