@@ -2,13 +2,17 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from nnjit.errors import ConfigError
 from nnjit.kernels import team
 from nnjit.kernels._lanes import LANES
+from nnjit.layers import Recurrent, Signal
 from nnjit.runtime import threads
 
 
@@ -183,3 +187,35 @@ def test_much_work_is_cut_into_calls(set_threads, monkeypatch):
         threads.for_spans(lambda begin, end, spans=spans: spans.append((begin, end)), 100, 200)
         assert max(end - begin for begin, end in spans) <= 5
         assert sorted(i for begin, end in spans for i in range(begin, end)) == list(range(100))
+
+
+@pytest.mark.parametrize("units", [15, 16, 17, 23, 24, 33, 40, 129, 512])
+def test_no_member_of_a_team_has_few_units(units):
+    """Fewer than 8 rows are projected in another way, whose bits are not the same."""
+    for n in range(1, -(-units // LANES) + 1):
+        found = [(share.begin, share.end) for share in team.shares(units, n)]
+        assert found[0][0] == 0
+        assert found[-1][1] == units
+        assert all(a[1] == b[0] for a, b in pairwise(found))
+        assert not any(0 < end - begin < 8 for begin, end in found)
+
+
+@pytest.mark.parametrize(("cell", "units"), [("gru", 33), ("min_gru", 24), ("gru", 129)])
+def test_teams_of_unequal_shares_leave_the_bits(cell, units):
+    """Members that are done early must not read what the others have not written yet."""
+    T, rng, runs = 1000, np.random.default_rng(0), []
+    layer = Recurrent(cell, units, return_sequences=True)
+    layer.build(Signal(T, 3), rng, np.dtype("float32"))
+    layer.params["b"][:] = rng.normal(size=layer.params["b"].shape)
+    x = rng.normal(size=(1, T, 3, LANES)).astype("float32")
+    dy = rng.normal(size=(1, T, units, LANES)).astype("float32")
+    plan = layer._plan(1, T)
+    for n in (1, 2, 2, 2, -(-units // LANES)):
+        layer._plan = lambda tiles, T, n=n: replace(plan, groups=(slice(0, 1),), team=n)
+        y, walk = layer.forward(x, training=True)
+        y = y.copy()
+        dx, grads = layer.backward(dy, walk)
+        runs.append({"y": y, "dx": dx, **grads})
+    for other in runs[1:]:
+        for name, value in runs[0].items():
+            np.testing.assert_array_equal(other[name], value, err_msg=name)

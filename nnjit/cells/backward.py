@@ -195,7 +195,7 @@ class Backward:
 
     def lines(self, names: Names) -> list[str]:
         """Return the body of the kernel."""
-        cell, states, names = self.cell, self.cell.states, names.copy()
+        states, names = self.cell.states, names.copy()
         lines = [f"T, H, begin, end = a.shape[1], {states[0]}.shape[2], share.begin, share.end"]
         lines.append("first = T - dh.shape[1]")
         packed: dict[Turned, tuple[str, str]] = {}
@@ -229,8 +229,8 @@ class Backward:
             if any(jobs[s + 1 :]):
                 lines += indented(["meet(share)"], 1)
         lines += indented(jobs[-1], 1)
-        if cell.matrices and not jobs[-1]:
-            lines.append("meet(share)")  # what products took is read by all, for the gradient of V
+        if not jobs[-1]:
+            lines.append("meet(share)")  # all read the gradients of all units, for that of x and V
         return lines
 
     def _pack(self, part: Turned, names: Names, lines: list[str]) -> tuple[str, str]:

@@ -78,7 +78,7 @@ def plan(
     H = size.hidden_size
     step = tiles * size.seconds(0)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-    team = min(threads, -(-H // LANES), int(step / _WORTH_A_MEETING))
+    team = min(threads, max(1, (H + LANES // 2) // LANES), int(step / _WORTH_A_MEETING))
     if team > max(1, min(threads, tiles)):
         n = 1
     else:
