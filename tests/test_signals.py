@@ -185,6 +185,21 @@ def test_the_end_of_the_process(name, late, last, code, output):
     assert (done.returncode, done.stdout) == (code, output), done.stderr
 
 
+DONE = """
+import signal, sys
+from nnjit.runtime import signals
+with signals.heard(last=True):
+    print("done", flush=True)
+signal.raise_signal(getattr(signal, sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_after_all_is_done_a_signal_ends_the_process_without_a_word(name):
+    done = subprocess.run([sys.executable, "-c", DONE, name], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-getattr(signal, name), "done\n", "")
+
+
 MAKES_SOMETHING_ELSE = """
 import os, signal
 from nnjit.reporting.messages import one_line_errors

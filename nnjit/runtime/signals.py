@@ -61,7 +61,8 @@ def heard(last: bool = False) -> Iterator[None]:
     ----------
     last
         The process ends after the block, with an exit code of its own: once a signal came, later
-        ones are ignored.
+        ones are ignored. Where none came, all is done and recorded, and one ends the process
+        without a word.
     """
     if _state.heard or not _in_main_thread():
         yield
@@ -83,7 +84,8 @@ def heard(last: bool = False) -> Iterator[None]:
         _state.heard, _state.error = False, None
         sys.unraisablehook = hook
         for n, handler in before.items():
-            signal.signal(n, signal.SIG_IGN if last and number else handler)
+            ending = signal.SIG_IGN if number else signal.SIG_DFL
+            signal.signal(n, ending if last else handler)
         if number and not last and before.get(number) is signal.SIG_DFL:
             signal.raise_signal(number)
 

@@ -151,10 +151,11 @@ def test_hopeless_trials_are_pruned_and_diverging_ones_fail(tmp_path):
 
 def test_a_killed_search_goes_on(tmp_path):
     """Killed with its workers while trials run: they run again, those that had ended stay."""
-    options = (RATE, *TWO, "trainer.epochs=100", "hydra.sweeper.n_trials=4")
+    options = (RATE, *TWO, "trainer.epochs=100", "hydra.sweeper.n_trials=5")
+    options += ("hydra.sweeper.n_startup_trials=2",)  # TPE, which learns from the trials before
     process = start(*SEARCH, *options, cwd=tmp_path, new_session=True)
     for line in process.stdout:
-        if line.startswith("["):
+        if line.startswith("[3/"):
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -163,11 +164,16 @@ def test_a_killed_search_goes_on(tmp_path):
     assert "RUNNING" in states(tmp_path)
     succeeded(python(*SEARCH, *options, cwd=tmp_path))
     found, (parent, children) = trials(tmp_path), family(tmp_path)
-    assert len(found) == 4
+    assert len(found) == 5
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"}
     assert [t.params for t in found[: len(before)]] == [t.params for t in before]
     assert parent.info.status == "FINISHED"
-    assert sorted(children) == [0, 1, 2, 3]
+    assert sorted(children) == [0, 1, 2, 3, 4]
+    # What is drawn afterwards is what a search that nobody killed draws.
+    place = tmp_path / "whole"
+    place.mkdir()
+    succeeded(python(*SEARCH, *options, cwd=place))
+    assert [t.params for t in found] == [t.params for t in trials(place)]
     for number, same in children.items():
         assert len([r for r in same if r.data.tags["nnjit.kind"] == "run"]) == 1, number
         assert "RUNNING" not in {r.info.status for r in same}

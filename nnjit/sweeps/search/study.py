@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ...errors import ConfigError
@@ -137,6 +138,11 @@ def sampler(**options: Any) -> Any:
             return rounded(value, distribution)
 
     return Rounded(**options)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Return the seed with which a trial of a search is drawn."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def load_optuna() -> Any:

@@ -29,7 +29,7 @@ from ...tracking.summary import flatten
 from ...training.metrics import higher_is_better
 from ...training.summary import summary_key
 from ..notes import NOTES
-from .study import Place, Trial, load_optuna, sampler
+from .study import Place, Trial, load_optuna, sampler, trial_seed
 
 TARGET = "hydra_plugins.nnjit.SearchSweeper"
 _APART = (
@@ -121,10 +121,21 @@ class SearchSweeper(Sweeper):
                 self._finish_begun()
                 while (left := self._n_trials - len(self._study.get_trials(deepcopy=False))) > 0:
                     n = min(left, self._n_jobs)
-                    asked = [self._study.ask(self._distributions()) for _ in range(n)]
-                    self._run([(trial.number, trial.params) for trial in asked])
+                    self._run([self._ask() for _ in range(n)])
             finally:
                 self._report()
+
+    def _ask(self) -> tuple[int, dict[str, Any]]:
+        """Return number and parameters of a new trial.
+
+        Each trial has a seed of its own: a search that was interrupted draws what it would have
+        drawn.
+        """
+        number = len(self._study.get_trials(deepcopy=False))
+        seed = None if self._seed is None else trial_seed(self._seed, number)
+        self._study.sampler = sampler(n_startup_trials=self._n_startup_trials, seed=seed)
+        trial = self._study.ask(self._distributions())
+        return trial.number, trial.params
 
     def _read(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
         """Return the overrides of every job, and those that are searched by their keys."""
@@ -155,11 +166,7 @@ class SearchSweeper(Sweeper):
     def _open(self) -> Any:
         """Return the study, a new one where there is none of that name."""
         more = higher_is_better(str(self._config.trainer.monitor))
-        study = self._place.open(direction="maximize" if more else "minimize")
-        # A seed that begins anew would repeat the first trials of the study.
-        seed = None if self._seed is None else self._seed + len(study.trials)
-        study.sampler = sampler(n_startup_trials=self._n_startup_trials, seed=seed)
-        return study
+        return self._place.open(direction="maximize" if more else "minimize")
 
     def _begin(self, recipe: dict[str, str]) -> None:
         """Take note of what the trials have in common, or see that it is as it was."""
