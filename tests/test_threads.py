@@ -1,19 +1,23 @@
 import os
 import signal
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from nnjit.errors import ConfigError
 from nnjit.kernels import team
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import Recurrent, Signal
-from nnjit.runtime import threads
+from nnjit.runtime import signals, threads
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -173,10 +177,86 @@ def test_a_job_whose_posting_was_broken_off_is_done(set_threads, monkeypatch):
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(threads._workers[0]._posted, "set", broken_off)
+    monkeypatch.setattr(threads._workers[0], "_wake", broken_off)
     with pytest.raises(KeyboardInterrupt):
         threads.for_each(time.sleep, 2)
     threads.for_each(abs, 4)
+
+
+def interrupted_at_every_moment(function):
+    """Call ``function`` again and again, with Ctrl-C after its first, second, ... instruction."""
+    moment, ended = 0, False
+    while not ended:
+        moment += 1
+        left = moment
+
+        def trace(frame, event, argument):
+            nonlocal left
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if left == 0:
+                # Not in a call: Python would look for signals at its end, here.
+                (_,) = map(signal.raise_signal, [signal.SIGINT])
+            return trace
+
+        before = sys.gettrace()
+        try:
+            sys.settrace(trace)
+            function()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        ended = left > 0
+        yield moment
+
+
+def others_can_take(lock):
+    def take():
+        if not lock.acquire(timeout=10):
+            return False
+        lock.release()
+        return True
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(take).result()
+
+
+def test_an_interrupted_compiler_leaves_its_lock_to_nobody():
+    def load():
+        with ExitStack() as scope:  # as Numba does it
+            scope.enter_context(global_compiler_lock)
+
+    with signals.heard():
+        pass  # its first call is of no interest
+    moments = 0
+    for moment in interrupted_at_every_moment(load):
+        assert others_can_take(global_compiler_lock._lock), moment
+        moments = moment
+    assert moments > 100
+
+
+@pytest.mark.parametrize("way", ["for_each", "together"])
+def test_workers_interrupted_at_any_moment_go_on(way, set_threads):
+    set_threads(2)
+
+    def work():
+        with signals.heard():
+            if way == "for_each":
+                threads.for_each(abs, 3)
+            else:
+                threads.together(abs, [1, 2], lambda: None)
+
+    work()
+    moments = 0
+    for moment in interrupted_at_every_moment(work):
+        done = []
+        work()
+        threads.together(done.append, [1, 2], lambda: None)
+        assert sorted(done) == [1, 2], moment
+        assert others_can_take(threads._busy), moment
+        moments = moment
+    assert moments > 100
 
 
 def test_much_work_is_cut_into_calls(set_threads, monkeypatch):

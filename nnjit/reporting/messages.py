@@ -30,6 +30,7 @@ def one_line_errors() -> Iterator[None]:
     with signals.heard(last=True):
         try:
             yield
+            sys.stdout.flush()  # a signal that comes from now on ends the process at once
             signals.check()
         except KeyboardInterrupt:
             _exit("interrupted", _INTERRUPTED)

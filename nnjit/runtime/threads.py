@@ -19,6 +19,7 @@ from typing import Any, final
 
 import numba
 import numpy as np
+from numba.core import event
 from threadpoolctl import threadpool_limits
 
 from ..errors import ConfigError
@@ -36,7 +37,9 @@ _NAP = 2e-4  # seconds between looks at long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
-_busy = threading.Lock()  # held while the workers are at work
+# Held while the workers are at work. A signal between two instructions may leave it to a thread
+# that does not use them any more; that thread can take it again, and gives all of it back.
+_busy = threading.RLock()
 _inside = threading.local()  # worker: this thread is one; errors: of those it works together with
 
 
@@ -109,13 +112,16 @@ def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS)
             function(i)
 
     threads = min(free_threads(), n)
-    if threads < 2 or not _busy.acquire(blocking=False):
+    if threads < 2 or getattr(_inside, "errors", None) is not None:
         drain()
         return
     try:
-        _at_once([drain] * threads, looks=looks)
+        if _busy.acquire(blocking=False):
+            _at_once([drain] * threads, looks=looks)
+        else:
+            drain()
     finally:
-        _busy.release()
+        _give_back()
 
 
 def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None:
@@ -147,8 +153,18 @@ def together(
 
     Where one fails or is interrupted, ``give_up()`` has none wait any more; its error is raised.
     """
-    with _busy:
+    try:
+        _busy.acquire()
         _at_once([partial(member, share) for share in shares], give_up)
+    finally:
+        _give_back()
+
+
+def _give_back() -> None:
+    """Let other threads have the workers, if this one had them."""
+    with contextlib.suppress(RuntimeError):  # it has no hold any more
+        while True:
+            _busy.release()
 
 
 def _at_once(
@@ -216,7 +232,9 @@ class _Worker:
         self._job = _nothing
         self._number = 0
         self._counts = np.zeros((4, 16), np.int64)
-        self._posted = threading.Event()
+        # A lock alone: an Event interrupted inside would keep a lock of its own for ever.
+        self._sleeping = threading.Lock()
+        self._sleeping.acquire()
         self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
         self._thread.start()
 
@@ -228,7 +246,7 @@ class _Worker:
             hand_over(self._counts, self._number, looks)
         else:
             self._counts[POSTED, 0] = self._number
-        self._posted.set()
+        self._wake()
 
     def wait(self) -> None:
         """Wait for the end of the job."""
@@ -236,29 +254,59 @@ class _Worker:
         while not watch(self._counts, DONE, self._number, looks):
             looks = 1  # it is long work: leave the core to others
             self._counts[POSTED, 0] = self._number  # a signal may have broken `post` off
-            self._posted.set()
+            self._wake()
             time.sleep(_NAP)
             if not self._thread.is_alive():
                 raise RuntimeError("a thread of nnjit has ended")
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it does not sleep, and will look
+            self._sleeping.release()
 
     def _serve(self) -> None:
         _inside.worker = True
         for job in range(1, 1 << 62):
             if not rest(self._counts, job, _looks):
                 while self._counts[POSTED, 0] < job:
-                    self._posted.wait()
-                    self._posted.clear()
+                    self._sleeping.acquire()
             self._counts[BEGUN, 0] = job
             work, self._job = self._job, _nothing  # what it holds may be large
             work()
             del work
 
 
+@final
+class _SignalsWait(event.Listener):
+    """Lets signals wait while Numba compiles or loads a kernel, a second at most.
+
+    An exception inside may leave Numba's lock to this thread for ever, and the workers, which load
+    kernels too, would wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[contextlib.AbstractContextManager[None]] = []
+
+    def on_start(self, event: Any) -> None:
+        """Hold signals back: the lock is taken next."""
+        if threading.current_thread() is threading.main_thread():
+            held = signals.held()
+            held.__enter__()
+            self._held.append(held)
+
+    def on_end(self, event: Any) -> None:
+        """Raise what came: the lock has been given back."""
+        if self._held and threading.current_thread() is threading.main_thread():
+            self._held.pop().__exit__(None, None, None)
+
+
+event.register("numba:compiler_lock", _SignalsWait())
+
+
 def _forget_workers() -> None:
     # Threads do not survive a fork; a child that waited for them would hang.
     global _busy
     _workers.clear()
-    _busy = threading.Lock()
+    _busy = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

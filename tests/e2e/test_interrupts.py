@@ -100,6 +100,9 @@ def test_python_api(case, tmp_path):
             process.communicate(timeout=60)
             assert process.returncode < 0 or process.returncode in (1, 130)
             process = None
+    if process is not None:
+        process.kill()
+        process.communicate()
     assert set(digests) == {expected}
     tell(case, times)
 
@@ -141,7 +144,8 @@ def test_command(model, tmp_path):
             found = (folder / "runs").exists() and runs(folder)
             if found:
                 assert found[0].info.status == "KILLED"
-                assert "resume   python -m nnjit.run resume=" in out
+            if found and not known:  # what goes on may be interrupted before it has begun
+                assert "resume   python -m nnjit.run resume=" in out, (given, out)
             continue
         # Below 0 the signal came when all was done.
         assert process.returncode == 0 or (hit and process.returncode < 0), (given, out, err)
