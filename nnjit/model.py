@@ -9,43 +9,16 @@ from numpy.typing import NDArray
 
 from .activations import Activation
 from .errors import ConfigError, ShapeError, short
-from .kernels._lanes import LANES
-from .kernels.batch import gather
-from .layers import LAYERS, Codes, Dense, Layer, Parameter, Signal
+from .layers import LAYERS, Codes, Dense, Flatten, Layer, Parameter, Recurrent, Signal
+from .layers.tiles import gathered, tile, tile_states, untile
 from .options import check_options, expect
 from .parts import Part
 from .runtime import memory
-from .runtime.threads import check_wanted
 
 Array = NDArray[Any]
+State = dict[str, dict[str, Array]]  # of recurrent layers, by layer and state
 _DTYPES = ("float32", "float64")
 _BATCH = 256  # clips at once outside training: bounds the memory
-_MOST_IN_A_CALL = 1 << 26  # values that one call of a kernel gathers
-
-
-def untile(x: Array, n: int) -> Array:
-    """Turn (tiles, units, LANES) into (n, units), a copy."""
-    return np.ascontiguousarray(x.transpose(0, 2, 1).reshape(-1, x.shape[1])[:n])
-
-
-def tile(x: Array) -> Array:
-    """Turn (n, units) into (tiles, units, LANES), with zeros in the lanes beyond n."""
-    tiles = -(-len(x) // LANES)
-    padded = np.zeros((tiles * LANES, x.shape[1]), x.dtype)
-    padded[: len(x)] = x
-    return np.ascontiguousarray(padded.reshape(tiles, LANES, -1).transpose(0, 2, 1))
-
-
-def _gather(tiles: Array, data: Array, rows: Array) -> None:
-    """Do what `gather` does, some tiles at a time where they are large: signals wait for it."""
-    most = max(1, _MOST_IN_A_CALL // tiles[0].size)
-    if len(tiles) <= most:
-        gather(tiles, data, rows)
-        return
-    rows = np.concatenate([rows, np.full(len(tiles) * LANES - len(rows), rows[0])])
-    for i in range(0, len(tiles), most):
-        check_wanted()
-        gather(tiles[i : i + most], data, rows[i * LANES : (i + most) * LANES])
 
 
 @final
@@ -165,10 +138,7 @@ class Sequential(Part):
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, list[Any]]:
         """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`."""
-        check_wanted()
-        tiles = np.empty((-(-len(rows) // LANES), data[0].size, LANES), data.dtype)
-        _gather(tiles, data.reshape(len(data), -1), rows)
-        x = tiles.reshape(len(tiles), *data.shape[1:], LANES)
+        x = gathered(data, rows)
         caches: list[Any] = []
         for layer in self.layers[:-1]:
             x, cache = layer.forward(x, training=training, rng=rng)
@@ -202,6 +172,45 @@ class Sequential(Part):
         ]
         return np.concatenate(batches)
 
+    def stream(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+        """Return the outputs, (N, units), after a piece of N streams, and the state there.
+
+        Of a stream in pieces, each taken with the state that the piece before returned, the last
+        outputs are those of the whole in one piece, to the bit.
+
+        Parameters
+        ----------
+        x
+            Codes (N, T) or signals (N, T, D), with any number of steps T.
+        state
+            Of each recurrent layer by name: its states by name, (N, H). None begins a stream.
+
+        Raises
+        ------
+        ShapeError
+            Where a layer needs the whole stream at once, or ``state`` is not of this model.
+        """
+        for layer in self.layers:
+            if isinstance(layer, Flatten):
+                raise ShapeError(
+                    f"{layer.name} needs all steps at once, and a stream has no end: take it out, "
+                    "and set return_sequences=false in the recurrent layer before it"
+                )
+        x, before = self._check(x, None), dict(state or {})
+        values, N = gathered(x, np.arange(len(x))), len(x)
+        after: State = {}
+        for layer in self.layers[:-1]:
+            if not isinstance(layer, Recurrent):
+                values, _ = layer.forward(values)
+                continue
+            first = tile_states(before.pop(layer.name, {}), (N, layer.hidden_size), layer.name)
+            values, end, _ = layer.scan(values, first)
+            after[layer.name] = {k: untile(v, N) for k, v in end.items()}
+        if before:
+            raise ShapeError(f"{short(next(iter(before)))} is no recurrent layer of this model")
+        logits = untile(self.head.linear(values), N)
+        return np.ascontiguousarray(self.activation.forward(logits.T).T), after
+
     def predict(self, x: Array) -> NDArray[np.int64]:
         """Return the class of each clip, (N,): the likelier one."""
         return self.decide(self.predict_proba(x))
@@ -216,20 +225,25 @@ class Sequential(Part):
 
         Kernels do not check their bounds, so everything that enters a model comes through here.
         """
+        return self._check(x, self.inputs and self.inputs.n_steps)
+
+    def _check(self, x: Array, n_steps: int | None) -> Array:
+        """Do what `check` does for so many steps, or for any number of them."""
         if self.inputs is None:
             raise ConfigError(
                 "the model is not built: call model.build(...) or trainer.fit(...) first"
             )
-        x = np.asarray(x)
+        x, T = np.asarray(x), n_steps or "T"
+        fits = x.ndim > 1 and x.size > 0 and n_steps in (None, x.shape[1])
         if isinstance(self.inputs, Signal):
-            T, D = self.inputs.n_steps, self.inputs.n_features
-            if x.shape[1:] != (T, D) or len(x) == 0 or x.dtype.kind not in "fiu":
+            D = self.inputs.n_features
+            if x.ndim != 3 or not fits or x.shape[2] != D or x.dtype.kind not in "fiu":
                 raise ShapeError(
                     f"the model expected signals (N, {T}, {D}), got {x.dtype} {x.shape}"
                 )
             return np.ascontiguousarray(x, self.dtype)
-        T, V = self.inputs.n_steps, self.inputs.levels
-        if x.ndim != 2 or x.shape[1] != T or len(x) == 0 or not np.issubdtype(x.dtype, np.integer):
+        V = self.inputs.levels
+        if x.ndim != 2 or not fits or not np.issubdtype(x.dtype, np.integer):
             raise ShapeError(f"the model expected integer codes (N, {T}), got {x.dtype} {x.shape}")
         if x.min() < 0 or x.max() >= V:
             raise ShapeError(

@@ -15,6 +15,7 @@ from ..errors import CellError, ConfigError, ShapeError, short
 from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
+from ..options import choose
 from ..runtime.memory import empty
 from ..runtime.threads import check_wanted, for_each, free_threads, together
 from .base import Array, Gradients, Layer, Parameter
@@ -28,12 +29,16 @@ Arrays = dict[str, Array]
 @final
 @dataclass(frozen=True)
 class Walk:
-    """What the way back needs of the way through time: inputs, gates or starts of pieces."""
+    """What the way back needs of the way through time: inputs, gates or starts of pieces.
+
+    ``end`` holds the states after the last step.
+    """
 
     x: Array
     kept: Arrays
     starts: Arrays
     pieces: tuple[tuple[int, int], ...]
+    end: Arrays
 
 
 class Recurrent(Layer):
@@ -135,36 +140,119 @@ class Recurrent(Layer):
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
+        return self._forward(x, {}, training)
+
+    def scan(
+        self,
+        x: Array,
+        initial_state: Arrays | None = None,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, Arrays, Any]:
+        """Do what `forward` does from a state on; return outputs, the final state and the cache.
+
+        Whether a sequence is taken at once, or in pieces of which each starts from the final state
+        of the one before, the outputs are the same to the bit.
+
+        Parameters
+        ----------
+        initial_state : dict of (tiles, H, LANES)
+            By the names of the cell's states, before the first step; what is left out is 0.
+
+        Raises
+        ------
+        ShapeError
+            Where ``initial_state`` is not of this layer.
+        """
+        y, cache = self._forward(x, self._given(initial_state or {}, len(x)), training)
+        return y, self._by_state([cache.end[name].copy() for name in self._source.states]), cache
+
+    def scan_backward(
+        self, dy: Array, dstate: Arrays, cache: Any
+    ) -> tuple[Array | None, Arrays, Gradients]:
+        """Return the gradients of the inputs, of the initial state and of the parameters.
+
+        Parameters
+        ----------
+        dy
+            As `backward` takes it.
+        dstate : dict of (tiles, H, LANES)
+            Gradient of the final state; what is left out is 0.
+        """
+        dstate = self._given(dstate, len(dy))
+        shape = (len(dy), self.hidden_size, LANES)
+        carries = [
+            np.array(dstate.get(name, np.zeros(shape)), dy.dtype)[:, None]
+            for name in self._source.states
+        ]
+        dx, grads = self._backward(dy, carries, cache)
+        return dx, self._by_state([carry[:, 0] for carry in carries]), grads
+
+    def _given(self, state: Arrays, tiles: int) -> Arrays:
+        """Return a state that a caller gives by the names of the kernels."""
+        names = dict(zip(self.cell.states, self._source.states, strict=True))
+        shape = (tiles, self.hidden_size, LANES)
+        for name, value in state.items():
+            if name not in names:
+                raise ShapeError(
+                    f"{self.name} has no state {short(name)}: {choose(name, self.cell.states)}"
+                )
+            if np.shape(value) != shape:
+                raise ShapeError(
+                    f"the state {name} of {self.name} is {np.shape(value)}, it needs {shape}"
+                )
+        return {names[name]: value for name, value in state.items()}
+
+    def _by_state(self, values: list[Array]) -> Arrays:
+        return dict(zip(self.cell.states, values, strict=True))
+
+    def _forward(self, x: Array, first: Arrays, training: bool) -> tuple[Array, Walk]:
+        """Return outputs and cache; ``first`` are states before the first step that are not 0."""
         tiles, T = x.shape[:2]
         plan, output = self._plan(tiles, T), self._source.states[0]
         pieces = plan.pieces
         keep = len(pieces) == 1 or (training and plan.keep)
         kept = self._arrays(tiles, T) if keep else {}
+        for name, value in first.items() if keep else ():
+            kept[name][:, 0] = value
+        end = {} if keep else self._states(tiles)
         starts = self._states(len(pieces), tiles) if training and not keep else {}
         y = self._outputs(tiles, T, kept)
 
         def run(group: slice, work: Arrays, share: Share) -> None:
             units = slice(share.begin, share.end)
-            for p, (begin, end) in enumerate(pieces):
-                piece = self._cut(work, begin, end) if keep else self._cut(work, 0, end - begin)
+            for name, value in () if keep else first.items():
+                work[name][:, 0, units] = value[group, units]
+            for p, (begin, stop) in enumerate(pieces):
+                piece = self._cut(work, begin, stop) if keep else self._cut(work, 0, stop - begin)
                 for name, states in starts.items():
                     states[p, group, units] = piece[name][:, 0, units]
-                self._run_forward(x[group, begin:end], piece, plan, share)
+                self._run_forward(x[group, begin:stop], piece, plan, share)
                 if keep:
                     continue
                 if self.return_sequences:
-                    y[group, begin:end, units] = piece[output][:, 1:, units]
+                    y[group, begin:stop, units] = piece[output][:, 1:, units]
                 for name in self._source.states:
                     work[name][:, 0, units] = piece[name][:, -1, units]
             if not self.return_sequences:
                 y[group, units] = piece[output][:, -1, units]
+            for name, states in end.items():
+                states[group, units] = piece[name][:, -1, units]
 
         self._run(run, plan, kept)
-        return y, Walk(x, kept, starts, pieces)
+        end = end or {name: kept[name][:, -1] for name in self._source.states}
+        return y, Walk(x, kept, starts, pieces, end)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
-        walk: Walk = cache
+        shape = (len(dy), 1, self.hidden_size, LANES)
+        return self._backward(dy, [np.zeros(shape, dy.dtype) for _ in self.cell.states], cache)
+
+    def _backward(
+        self, dy: Array, carries: list[Array], walk: Walk
+    ) -> tuple[Array | None, Gradients]:
+        """Return the gradients; ``carries`` are those of the final state, then of the initial."""
         x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
         tiles, T = x.shape[:2]
         if not self.return_sequences:
@@ -176,8 +264,6 @@ class Recurrent(Layer):
         given = list(weights.values())
         summed = {"U": self.params["U"], "b": self.params["b"], **weights}
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
-        shape = (tiles, 1, self.hidden_size, LANES)
-        carries = [np.zeros(shape, dy.dtype) for _ in self.cell.states]
         plan = self._plan(tiles, T)
 
         def run(group: slice, work: Arrays, share: Share) -> None:
@@ -192,7 +278,7 @@ class Recurrent(Layer):
                     for name, states in starts.items():
                         piece[name][:, 0, units] = states[p, group, units]
                     self._run_forward(x[group, begin:end], piece, plan, share)
-                if self.bptt.truncate and end % self.bptt.truncate == 0:
+                if self.bptt.truncate and end % self.bptt.truncate == 0 and end < T:
                     for state in carry:
                         state[:, :, units] = 0
                 for a, b in reversed(spans(end - begin, plan.steps)):
