@@ -76,12 +76,13 @@ def slstm(x, h, c, n, m, W):
     """LSTM with exponential gates (Beck et al. 2024, arXiv:2405.04517, eq. 8 to 17).
 
     m is the stabiliser, the logarithm of what c and n are divided by; n stays above 0.
+    g is z in the paper.
     """
     log_f = -softplus(-(x.f + h @ W.f))
     log_i = x.i + h @ W.i
     m_new = maximum(log_f + m, log_i)
     f, i = exp(log_f + m - m_new), exp(log_i - m_new)
-    c = f * c + i * tanh(x.z + h @ W.z)
+    c = f * c + i * tanh(x.g + h @ W.g)
     n = f * n + i
     return sigmoid(x.o + h @ W.o) * c / maximum(n, 1e-20), c, n, m_new
 

@@ -24,6 +24,8 @@ class GRU(Recurrent):
         ``g = tanh(x Ug + bg + r * (h' Vg + c))``, the form of torch, cuDNN and ONNX.
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
+    activations
+        Instead of those above, by gate: "update", "reset" and "candidate"; see `nnjit.cells.gates`.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class GRU(Recurrent):
         kernel_initializer: str = "xavier",
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
+        activations: dict[str, str | None] | None = None,
     ) -> None:
         self.reset_after = reset_after
         super().__init__(
@@ -43,4 +46,5 @@ class GRU(Recurrent):
             kernel_initializer,
             recurrent_initializer,
             bias_initializer,
+            activations,
         )

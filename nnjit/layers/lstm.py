@@ -21,6 +21,12 @@ class LSTM(Recurrent):
         All states, (N, T, H), instead of the last, (N, H).
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
+    activations
+        Instead of those above, by gate: "forget", "input", "output" and "candidate"; see
+        `nnjit.cells.gates`.
+    forget_bias
+        First value of the bias of f, such as 1 (Jozefowicz et al. 2015), which Keras calls
+        unit_forget_bias; None draws it like the others.
     """
 
     def __init__(
@@ -30,6 +36,8 @@ class LSTM(Recurrent):
         kernel_initializer: str = "xavier",
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
+        activations: dict[str, str | None] | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         super().__init__(
             library.lstm,
@@ -38,4 +46,6 @@ class LSTM(Recurrent):
             kernel_initializer,
             recurrent_initializer,
             bias_initializer,
+            activations,
+            forget_bias,
         )

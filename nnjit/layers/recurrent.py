@@ -8,7 +8,8 @@ import numpy as np
 
 from ..cells import text
 from ..cells.compiled import Functions, kernels
-from ..cells.definition import Cell
+from ..cells.definition import Cell, Start
+from ..cells.gates import find_gate, with_activations
 from ..cells.named import is_file, named
 from ..cells.source import Source
 from ..errors import CellError, ConfigError, ShapeError, short
@@ -64,11 +65,17 @@ class Recurrent(Layer):
         All states, (N, T, H), instead of the last, (N, H).
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V, and b with the vectors; see `nnjit.initializers`.
+    activations
+        Of gates, by name: what stands in the place of the equations' (see `nnjit.cells.gates`);
+        None leaves those.
+    forget_bias
+        First value of the forget gate's bias, such as 1 (Jozefowicz et al. 2015); None draws it
+        like the others.
 
     Raises
     ------
     CellError
-        Where there is no such cell, or its equations cannot be compiled.
+        Where there is no such cell, gate or activation, or the equations cannot be compiled.
     """
 
     bptt: Bptt = Bptt()
@@ -81,11 +88,18 @@ class Recurrent(Layer):
         kernel_initializer: str = "xavier",
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
+        activations: dict[str, str | None] | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         if hidden_size < 1:
             raise ConfigError(f"hidden_size={hidden_size} must be 1 or more")
         self.hidden_size = hidden_size
-        self.cell: Cell = named(cell)
+        self._equations = named(cell)
+        self.activations = activations
+        self.cell: Cell = with_activations(self._equations, activations or {})
+        self.forget_bias = forget_bias
+        if forget_bias is not None and find_gate(self.cell, "forget") is None:
+            raise CellError(f"forget_bias={forget_bias}: {self.cell.name} has no forget gate")
         self._kernels = kernels(self.cell)
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
@@ -110,7 +124,7 @@ class Recurrent(Layer):
     def config(self) -> dict[str, Any]:
         """Return the class and its options; a cell as its equations."""
         options = super().config()
-        return options | {"cell": text.plain(self.cell)} if "cell" in options else options
+        return options | {"cell": text.plain(self._equations)} if "cell" in options else options
 
     def connect(self, spec: Spec) -> Spec:
         """Take sequences and codes; see `Layer.connect`."""
@@ -130,11 +144,16 @@ class Recurrent(Layer):
         declared = {"U": Parameter(self.kernel_initializer, (spec.n_features, H), len(cell.gates))}
         if cell.matrices:
             declared["V"] = Parameter(self.recurrent_initializer, (H, H), len(cell.matrices))
-        biases = tuple(cell.starts.get(f"b.{gate}") for gate in cell.gates)
+        biases = tuple(self._bias_start(gate) for gate in cell.gates)
         declared["b"] = Parameter(bias, (H,), len(cell.gates), biases)
         return declared | {
             name: Parameter(bias, (H,), starts=(cell.starts.get(name),)) for name in cell.vectors
         }
+
+    def _bias_start(self, gate: str) -> Start | None:
+        if self.forget_bias is not None and gate == find_gate(self.cell, "forget"):
+            return self.forget_bias
+        return self.cell.starts.get(f"b.{gate}")
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None

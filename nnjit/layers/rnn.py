@@ -18,6 +18,8 @@ class RNN(Recurrent):
         All states, (N, T, H), instead of the last, (N, H).
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
+    activations
+        Instead of those above, by gate: "candidate"; see `nnjit.cells.gates`.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class RNN(Recurrent):
         kernel_initializer: str = "xavier",
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
+        activations: dict[str, str | None] | None = None,
     ) -> None:
         super().__init__(
             library.rnn,
@@ -35,4 +38,5 @@ class RNN(Recurrent):
             kernel_initializer,
             recurrent_initializer,
             bias_initializer,
+            activations,
         )
