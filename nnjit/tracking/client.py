@@ -4,11 +4,13 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, final
 
 from ..errors import TrackingError
+from ..runtime import signals
 from ..runtime.places import have_home
 from .address import check_address, few_retries, opening, without_passwords
+from .sqlite import sqlite_file
 
 _PATIENCE = 30  # seconds, for a server to take a file
 _OF_STORES = (
@@ -44,10 +46,35 @@ def open_store(uri: str) -> tuple[Any, Any]:
         _set_tracking_uri(mlflow, uri)
         with opening(uri):
             client = mlflow.MlflowClient(uri)
+            if sqlite_file(uri) is not None:
+                client = _Unbroken(client)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(_store_problem(uri, error)) from None
     return mlflow, client
+
+
+@final
+class _Unbroken:
+    """A client of an SQLite store whose calls a signal does not break off: it waits for their end.
+
+    A transaction that is broken off keeps its lock on the file as long as the traceback lives, and
+    what closes the record would wait for that lock.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:
+            with signals.held():
+                return found(*args, **options)
+
+        return call
 
 
 def _set_tracking_uri(mlflow: Any, uri: str) -> None:

@@ -1,14 +1,19 @@
 """A run that trained well is not lost in the recording of it."""
 
+import contextlib
+import signal
 import sqlite3
 
 import numpy as np
 import pytest
 import soundfile
+import sqlalchemy
 from commands import RUN, SMALL, client, python, runs, start, succeeded
 
 from nnjit.classifier import Classifier
 from nnjit.storage.files import weights_digest
+from nnjit.tracking import store_uri
+from nnjit.tracking.client import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 
@@ -111,3 +116,23 @@ def test_names_of_classes_and_settings_of_the_environment(tmp_path):
     (run,) = runs(tmp_path)
     assert {"val/recall/C_266f", "val/recall/C_266d", "val/recall/_noise_"} <= set(run.data.metrics)
     assert "gru [/v2]" in "\n".join(succeeded(python("-m", "nnjit.compare", cwd=tmp_path)))
+
+
+def test_a_signal_breaks_no_call_to_the_store_off(tmp_path):
+    """It comes when a row has been written and is not committed."""
+    (tmp_path / "runs").mkdir()
+    found = open_store(store_uri(tmp_path / "runs"))[1]
+    run_id = found.create_run("0").info.run_id
+
+    def come(connection, cursor, statement, *args):
+        if statement.startswith("INSERT"):
+            signal.raise_signal(signal.SIGINT)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", come)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        found.set_tag(run_id, "key", "value")
+    sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", come)
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db", timeout=0)) as other:
+        other.execute("begin exclusive")
+    assert found.get_run(run_id).data.tags["key"] == "value"
+    assert kept.value.__traceback__ is not None
