@@ -72,7 +72,7 @@ def differentiate(cell: Cell) -> Adjoint:
         if node.op == "state":
             found.states[node.value] = received
             continue
-        if not received or node.op == "number":
+        if not received or node.op in ("number", "mask"):
             if node.op == "input":
                 found.inputs[node.value] = graph.make("number", value=0.0)
             continue

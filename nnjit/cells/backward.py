@@ -7,7 +7,7 @@ from .adjoint import Term, total
 from .forward import Forward
 from .graph import Node
 from .layout import Layout
-from .places import Place, carry_of, columns, loop, seed_name
+from .places import Place, carry_of, columns, leaf, loop, seed_name
 from .writer import Body, Names, Store, indented
 
 
@@ -158,9 +158,8 @@ class Backward:
         for state, output in zip(cell.states, cell.outputs, strict=True):
             found.setdefault(output.index, Place(state, "t + 1").load)
         for node in cell.nodes:
-            if node.op in ("state", "vector"):
-                place = f"{node.value}[j]" if node.op == "vector" else Place(node.value, "t").load
-                found.setdefault(node.index, place)
+            if (read := leaf(node)) is not None:
+                found.setdefault(node.index, read)
         if stage == 0:
             for state in cell.states:
                 seed = cell.graph.make("seed", value=state)

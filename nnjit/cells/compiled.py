@@ -17,7 +17,7 @@ from typing import Any, final
 
 from ..kernels._jit import cache_folder
 from .definition import Cell
-from .rewrite import Steady
+from .rewrite import Steady, with_mask
 from .source import Source, source
 
 Kernel = Callable[..., None]
@@ -29,16 +29,17 @@ class Kernels:
 
     The kernels take their arrays in this order:
 
-    - forward: ``a``, the weights, the states, the scratch arrays;
+    - forward: ``a``, the weights, the states, the scratch arrays, the mask if there is one;
     - backward: the same, then ``dh`` and a carry for each state;
-    - gradients: ``a``, the states, the scratch arrays, then the gradient of each weight;
+    - gradients: as forward without the weights, then the gradient of each weight;
 
-    and a `Share` behind them. ``steady`` makes the weights from the parameters.
+    and a `Share` behind them. ``steady`` makes the weights from the parameters; with ``masked``,
+    it is of the cell with recurrent dropout.
     """
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.steady = Steady(cell)
+    def __init__(self, cell: Cell, masked: bool) -> None:
+        self.cell, self._masked = cell, masked
+        self.steady = Steady(with_mask(cell) if masked else cell)
 
     def __deepcopy__(self, memo: Any) -> "Kernels":
         """Return the same: nothing of the kernels changes."""
@@ -46,7 +47,7 @@ class Kernels:
 
     def __reduce__(self) -> Any:
         """Travel to another process as equations."""
-        return kernels, (self.cell,)
+        return kernels, (self.cell, self._masked)
 
     @cached_property
     def source(self) -> Source:
@@ -83,9 +84,9 @@ class Functions:
 
 
 @lru_cache(maxsize=256)
-def kernels(cell: Cell) -> Kernels:
+def kernels(cell: Cell, masked: bool = False) -> Kernels:
     """Return the kernels of a cell, the same whenever it is asked for."""
-    return Kernels(cell)
+    return Kernels(cell, masked)
 
 
 def module_of(name: str, text: str) -> types.ModuleType:

@@ -48,6 +48,7 @@ def forward(
     x: Array,
     params: Mapping[str, Array],
     states: Mapping[str, Array] | None = None,
+    mask: Array | None = None,
 ) -> tuple[dict[str, Array], list[Values]]:
     """Return all states, (N, T + 1, H), that before the first step included, and what led to them.
 
@@ -58,6 +59,8 @@ def forward(
         U, b, V and vectors by name.
     states : dict of (N, H), optional
         Before the first step; else 0.
+    mask : (N, H), optional
+        Of a cell with recurrent dropout, see `rewrite.with_mask`.
     """
     U, b = params["U"], params["b"]
     H = len(b) // len(cell.gates)
@@ -72,6 +75,7 @@ def forward(
         values: Values = {}
         leaves = {("state", k): v for k, v in before.items()}
         leaves |= {("input", k): v for k, v in zip(cell.gates, a, strict=True)}
+        leaves |= {} if mask is None else {("mask", "mask"): mask}
         leaves |= {("vector", k): params[k] for k in cell.vectors}
         for node in cell.nodes:
             if (node.op, node.value) in leaves:

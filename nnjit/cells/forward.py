@@ -9,7 +9,7 @@ from typing import final
 
 from .graph import Node
 from .layout import Layout, Row
-from .places import Place, loop, rows_of
+from .places import Place, leaf, loop, rows_of
 from .writer import Body, Names, Store, indented
 
 
@@ -145,9 +145,8 @@ class Forward:
             if self.stage(output) < stage:
                 found.setdefault(output.index, Place(state, "t + 1").load)
         for node in cell.nodes:
-            if node.op in ("state", "vector"):
-                place = f"{node.value}[j]" if node.op == "vector" else Place(node.value, "t").load
-                found.setdefault(node.index, place)
+            if (read := leaf(node)) is not None:
+                found.setdefault(node.index, read)
         return found
 
     def lines(self, names: Names, kept: set[int]) -> list[str]:

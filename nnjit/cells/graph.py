@@ -7,13 +7,15 @@ op          value                          meaning
 ``state``   name of a state                the state before the step
 ``vector``  name of a weight (H,)          one weight a unit
 ``number``  the number
+``mask``    ``mask``                       of dropout, the same at all steps
 ``product`` name of a recurrent matrix     its row-vector product with the argument
 ``add`` ... a function of `functions`      elementwise
 ``seed``    name of a state                gradient of the state after the step
 ``turned``  name of a recurrent matrix     product with the transposed matrix
 =========== ============================== ==========================================
 
-The last two stand in the graphs of gradients only, see `adjoint`.
+Masks stand in cells with recurrent dropout only, see `rewrite`; the last two in the graphs of
+gradients, see `adjoint`.
 """
 
 import operator
@@ -167,7 +169,7 @@ class Node:
 
     def is_steady(self) -> bool:
         """Tell whether the value is the same at all steps: made of weights and numbers alone."""
-        if self.op in ("input", "state", "seed"):
+        if self.op in ("input", "state", "mask", "seed"):
             return False
         return all(arg.is_steady() for arg in self.args)
 

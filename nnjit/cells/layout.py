@@ -11,6 +11,7 @@ scratch     of a product that no gate takes:      the gradient of the result
             of what a product takes, if no state: its gradient, then the value again
             the value, in the first row
             of a vector                           its gradient at each step
+``mask``    one row for all steps                 as on the way there
 =========== ===================================== =====================================
 """
 
@@ -56,6 +57,8 @@ class Layout:
         product takes, and by the name of a vector.
     scratch : list of str
         All of them.
+    masks : tuple of str
+        The mask of recurrent dropout, if there is one.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -66,6 +69,7 @@ class Layout:
         self._consumers = consumers(cell.nodes)
         self.products = [node for node in cell.nodes if node.op == "product"]
         self.products.sort(key=lambda node: cell.matrices.index(node.value))
+        self.masks = tuple(node.value for node in cell.nodes if node.op == "mask")
         self.inputs = {node.value: node for node in cell.nodes if node.op == "input"}
         self._taken: set[int] = set()
         seeds = [f"{kind}_{state}" for state in cell.states for kind in ("d", "carry")]

@@ -25,7 +25,9 @@ class OneUnit:
         self._columns = {name: m for m, name in enumerate(self.cell.matrices)}
 
     def _leaves(self) -> dict[int, str]:
-        return {n.index: f"{n.value}[0]" for n in self.cell.nodes if n.op == "vector"}
+        nodes = self.cell.nodes
+        leaves = {n.index: f"{n.value}[0]" for n in nodes if n.op == "vector"}
+        return leaves | {n.index: _load(str(n.value), "0") for n in nodes if n.op == "mask"}
 
     def _body(self, names: Names, held: dict[int, str], late: list[Node]) -> Body:
         body = Body(names, held, chain=True, late=[node.index for node in late])

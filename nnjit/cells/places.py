@@ -2,6 +2,7 @@
 
 from typing import final
 
+from .graph import Node
 from .writer import indented
 
 
@@ -33,6 +34,15 @@ class Place:
     def store(self) -> str:
         """The template of the statement that writes it."""
         return f"store({self.array}, n, {self.time}, {rows_of(self.k, 'j')}, {{}})"
+
+
+def leaf(node: Node) -> str | None:
+    """Return the expression that reads a state, a vector or a mask; None for another value."""
+    if node.op == "vector":
+        return f"{node.value}[j]"
+    if node.op in ("state", "mask"):
+        return Place(str(node.value), "t" if node.op == "state" else "0").load
+    return None
 
 
 def loop(body: list[str], level: int) -> list[str]:

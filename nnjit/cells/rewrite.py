@@ -40,6 +40,17 @@ def rebuild(cell: Cell, change: Change, states: Mapping[str, str] | None = None)
     return replace(cell, graph=graph, outputs=outputs, states=tuple(named.values()))
 
 
+def with_mask(cell: Cell) -> Cell:
+    """Return a cell with recurrent dropout: whatever a product takes is multiplied by ``mask``."""
+
+    def change(graph: Graph, node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node.op != "product":
+            return None
+        return graph.make("product", args[0] * graph.make("mask", value="mask"), value=node.value)
+
+    return rebuild(cell, change)
+
+
 @final
 class Steady:
     """What a cell makes of weights and numbers alone: computed once a call, not at each step.

@@ -24,7 +24,7 @@ class Source:
     ----------
     text
         Functions forward, backward and gradients, and the same with ``_one``.
-    weights, states, scratch
+    weights, states, scratch, masks
         Names of arrays, in the order in which the kernels take them.
     """
 
@@ -32,6 +32,7 @@ class Source:
     weights: tuple[str, ...]
     states: tuple[str, ...]
     scratch: tuple[str, ...]
+    masks: tuple[str, ...]
 
 
 def source(cell: Cell) -> Source:
@@ -42,7 +43,7 @@ def source(cell: Cell) -> Source:
     one = OneUnit(layout)
     weights = ("V",) * bool(cell.matrices) + cell.vectors
     scratch = tuple(layout.scratch)
-    arrays = ["a", *weights, *cell.states, *scratch]
+    arrays = ["a", *weights, *cell.states, *scratch, *layout.masks]
     carries = [carry_of(cell.states, state) for state in cell.states]
     back = [*arrays, "dh", *carries]
     seeds = [seed_name(cell.states, state) for state in cell.states]
@@ -62,7 +63,7 @@ def source(cell: Cell) -> Source:
         _kernel(*_gradients(layout, weights, one=True)),
     ]
     text = "\n".join([_head(cell, "\n".join(kernels)), *kernels])
-    return Source(text, weights, cell.states, scratch)
+    return Source(text, weights, cell.states, scratch, layout.masks)
 
 
 _HOMES = {
@@ -124,7 +125,8 @@ def _gradients(
         else:
             first = "begin" if not k else "H + begin" if k == 1 else f"{k} * H + begin"
             lines.append(f"add_sum(d{name}[:, begin:end], {array}, {first})")
-    arrays = ["a", *cell.states, *layout.scratch, *(f"d{w}" for w in weights), "share"]
+    arrays = ["a", *cell.states, *layout.scratch, *layout.masks]
+    arrays += [*(f"d{w}" for w in weights), "share"]
     if lines and "begin" not in "".join(lines[1:]):
         lines = [line.replace("H, begin, end = ", "H = ") for line in lines]
         lines[0] = lines[0].replace(", share.begin, share.end", "")

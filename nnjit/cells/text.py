@@ -17,7 +17,7 @@ from .graph import Graph, Matrix, Node, consumers
 MOST_CHARACTERS = 20_000
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "product": "@"}
 _LEVELS = {"add": 1, "sub": 1, "mul": 2, "div": 2, "product": 2, "neg": 3}
-_PREFIX = {"input": "x.", "vector": "w.", "state": ""}
+_PREFIX = {"input": "x.", "vector": "w.", "state": "", "mask": ""}
 
 
 def equations(cell: Cell) -> str:

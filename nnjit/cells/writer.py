@@ -12,7 +12,23 @@ _SUM, _PRODUCT, _ATOM = 1, 2, 9
 # What the kernels call their arrays, axes and functions.
 RESERVED = frozenset(
     {
-        *("a", "V", "H", "T", "t", "n", "j", "begin", "end", "first", "share", "dh", "dV", "gate"),
+        *(
+            "a",
+            "V",
+            "mask",
+            "H",
+            "T",
+            "t",
+            "n",
+            "j",
+            "begin",
+            "end",
+            "first",
+            "share",
+            "dh",
+            "dV",
+            "gate",
+        ),
         *("load", "store", "zeros", "jit", "inlined", "meet", "range", "tiles"),
         *("packed", "packed_turned", "add_product", "set_product"),
         *("add_outer_of_gates", "add_sum", "add_gate", "one_step", "one_step_back"),

@@ -26,6 +26,8 @@ class GRU(Recurrent):
         For U, V and b; see `nnjit.initializers`.
     activations
         Instead of those above, by gate: "update", "reset" and "candidate"; see `nnjit.cells.gates`.
+    recurrent_dropout
+        Share of the units that V does not see while training; see `Recurrent`.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class GRU(Recurrent):
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
         activations: dict[str, str | None] | None = None,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         self.reset_after = reset_after
         super().__init__(
@@ -47,4 +50,5 @@ class GRU(Recurrent):
             recurrent_initializer,
             bias_initializer,
             activations,
+            recurrent_dropout=recurrent_dropout,
         )

@@ -27,6 +27,8 @@ class LSTM(Recurrent):
     forget_bias
         First value of the bias of f, such as 1 (Jozefowicz et al. 2015), which Keras calls
         unit_forget_bias; None draws it like the others.
+    recurrent_dropout
+        Share of the units that V does not see while training; see `Recurrent`.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class LSTM(Recurrent):
         bias_initializer: str = "zeros",
         activations: dict[str, str | None] | None = None,
         forget_bias: float | None = None,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             library.lstm,
@@ -48,4 +51,5 @@ class LSTM(Recurrent):
             bias_initializer,
             activations,
             forget_bias,
+            recurrent_dropout,
         )

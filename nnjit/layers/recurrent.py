@@ -19,12 +19,11 @@ from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
 from ..options import choose
 from ..runtime.memory import empty
 from ..runtime.threads import check_wanted, for_each, free_threads, together
+from .arrays import Arrays, KernelArrays
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
 from .plan import Plan, Size, plan, spans
 from .spec import Codes, Signal, Spec, Vector
-
-Arrays = dict[str, Array]
 
 
 @final
@@ -32,12 +31,13 @@ Arrays = dict[str, Array]
 class Walk:
     """What the way back needs of the way through time: inputs, gates or starts of pieces.
 
-    ``end`` holds the states after the last step.
+    ``end`` holds the states after the last step, ``masks`` that of recurrent dropout.
     """
 
     x: Array
     kept: Arrays
     starts: Arrays
+    masks: Arrays
     pieces: tuple[tuple[int, int], ...]
     end: Arrays
 
@@ -71,6 +71,10 @@ class Recurrent(Layer):
     forget_bias
         First value of the forget gate's bias, such as 1 (Jozefowicz et al. 2015); None draws it
         like the others.
+    recurrent_dropout
+        Share of units, from 0 to below 1, that no product with V sees while training: the same at
+        all steps of a clip, another for each clip (Gal & Ghahramani 2016, arXiv:1512.05287).
+        The others are divided by ``1 - recurrent_dropout``.
 
     Raises
     ------
@@ -90,6 +94,7 @@ class Recurrent(Layer):
         bias_initializer: str = "zeros",
         activations: dict[str, str | None] | None = None,
         forget_bias: float | None = None,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         if hidden_size < 1:
             raise ConfigError(f"hidden_size={hidden_size} must be 1 or more")
@@ -100,7 +105,9 @@ class Recurrent(Layer):
         self.forget_bias = forget_bias
         if forget_bias is not None and find_gate(self.cell, "forget") is None:
             raise CellError(f"forget_bias={forget_bias}: {self.cell.name} has no forget gate")
-        self._kernels = kernels(self.cell)
+        _check_dropout(self.cell, recurrent_dropout)
+        self.recurrent_dropout = recurrent_dropout
+        self._kernels = kernels(self.cell, recurrent_dropout > 0)
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
@@ -109,6 +116,12 @@ class Recurrent(Layer):
     @property
     def _source(self) -> Source:
         return self._kernels.source
+
+    @property
+    def _memory(self) -> KernelArrays:
+        return KernelArrays(
+            self._source, len(self.cell.gates), self.hidden_size, self.params["U"].dtype
+        )
 
     @property
     def _cell_kernels(self) -> Functions:
@@ -159,7 +172,7 @@ class Recurrent(Layer):
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
-        return self._forward(x, {}, training)
+        return self._forward(x, {}, training, rng)
 
     def scan(
         self,
@@ -184,7 +197,7 @@ class Recurrent(Layer):
         ShapeError
             Where ``initial_state`` is not of this layer.
         """
-        y, cache = self._forward(x, self._given(initial_state or {}, len(x)), training)
+        y, cache = self._forward(x, self._given(initial_state or {}, len(x)), training, rng)
         return y, self._by_state([cache.end[name].copy() for name in self._source.states]), cache
 
     def scan_backward(
@@ -226,17 +239,20 @@ class Recurrent(Layer):
     def _by_state(self, values: list[Array]) -> Arrays:
         return dict(zip(self.cell.states, values, strict=True))
 
-    def _forward(self, x: Array, first: Arrays, training: bool) -> tuple[Array, Walk]:
+    def _forward(
+        self, x: Array, first: Arrays, training: bool, rng: np.random.Generator | None
+    ) -> tuple[Array, Walk]:
         """Return outputs and cache; ``first`` are states before the first step that are not 0."""
         tiles, T = x.shape[:2]
-        plan, output = self._plan(tiles, T), self._source.states[0]
+        plan, output, memory = self._plan(tiles, T), self._source.states[0], self._memory
+        masks = memory.masks(tiles, self.recurrent_dropout if training else 0.0, rng)
         pieces = plan.pieces
         keep = len(pieces) == 1 or (training and plan.keep)
-        kept = self._arrays(tiles, T) if keep else {}
+        kept = memory.allocate(tiles, T, masks) if keep else {}
         for name, value in first.items() if keep else ():
             kept[name][:, 0] = value
-        end = {} if keep else self._states(tiles)
-        starts = self._states(len(pieces), tiles) if training and not keep else {}
+        end = {} if keep else memory.states(tiles)
+        starts = memory.states(len(pieces), tiles) if training and not keep else {}
         y = self._outputs(tiles, T, kept)
 
         def run(group: slice, work: Arrays, share: Share) -> None:
@@ -244,7 +260,7 @@ class Recurrent(Layer):
             for name, value in () if keep else first.items():
                 work[name][:, 0, units] = value[group, units]
             for p, (begin, stop) in enumerate(pieces):
-                piece = self._cut(work, begin, stop) if keep else self._cut(work, 0, stop - begin)
+                piece = memory.cut(work, *((begin, stop) if keep else (0, stop - begin)))
                 for name, states in starts.items():
                     states[p, group, units] = piece[name][:, 0, units]
                 self._run_forward(x[group, begin:stop], piece, plan, share)
@@ -259,9 +275,9 @@ class Recurrent(Layer):
             for name, states in end.items():
                 states[group, units] = piece[name][:, -1, units]
 
-        self._run(run, plan, kept)
+        self._run(run, plan, kept, masks)
         end = end or {name: kept[name][:, -1] for name in self._source.states}
-        return y, Walk(x, kept, starts, pieces, end)
+        return y, Walk(x, kept, starts, masks, pieces, end)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
@@ -273,7 +289,7 @@ class Recurrent(Layer):
     ) -> tuple[Array | None, Gradients]:
         """Return the gradients; ``carries`` are those of the final state, then of the initial."""
         x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
-        tiles, T = x.shape[:2]
+        tiles, T, memory = *x.shape[:2], self._memory
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]
@@ -291,7 +307,7 @@ class Recurrent(Layer):
             carry = [v[group] for v in carries]
             for p in range(len(pieces) - 1, -1, -1):
                 begin, end = pieces[p]
-                piece = self._cut(work, begin, end) if kept else self._cut(work, 0, end - begin)
+                piece = memory.cut(work, *((begin, end) if kept else (0, end - begin)))
                 if not kept:
                     join(share)  # the others may still read the piece before
                     for name, states in starts.items():
@@ -303,13 +319,13 @@ class Recurrent(Layer):
                 for a, b in reversed(spans(end - begin, plan.steps)):
                     check_wanted()
                     dh = dy[group, max(begin + a - first, 0) : max(begin + b - first, 0)]
-                    cut = self._cut(piece, a, b)
-                    arrays = self._cell_arrays(cut)
+                    cut = memory.cut(piece, a, b)
+                    arrays = memory.in_order(cut)
                     self._cell_kernels.backward(cut["a"], *given, *arrays, dh, *carry, share)
                 here = slice(begin, end)
                 self._add_gradients(piece, x[group, here], mine, dx[group, here], plan, share)
 
-        self._run(run, plan, kept)
+        self._run(run, plan, kept, walk.masks)
         return dx if wanted else None, self._total(sums)
 
     def _total(self, sums: Arrays) -> Gradients:
@@ -321,14 +337,21 @@ class Recurrent(Layer):
         vectors = {name: grads.pop(name) for name in steady.cell.vectors}
         return grads | steady.gradients(self._vectors(), vectors)
 
-    def _run(self, run: Callable[[slice, Arrays, Share], None], plan: Plan, kept: Arrays) -> None:
+    def _run(
+        self,
+        run: Callable[[slice, Arrays, Share], None],
+        plan: Plan,
+        kept: Arrays,
+        masks: Arrays,
+    ) -> None:
         """Call ``run`` for every group, or for every member of a team."""
         groups = plan.groups
 
         def work(group: slice) -> Arrays:
             if kept:
                 return kept if len(groups) == 1 else {k: v[group] for k, v in kept.items()}
-            return self._arrays(group.stop - group.start, plan.longest)
+            mine = {k: v[group] for k, v in masks.items()}
+            return self._memory.allocate(group.stop - group.start, plan.longest, mine)
 
         if plan.team == 1:
             share = alone(self.hidden_size)
@@ -344,21 +367,22 @@ class Recurrent(Layer):
     def _run_forward(self, x: Array, piece: Arrays, plan: Plan, share: Share) -> None:
         project = inputs.project_codes if self.codes else inputs.project_signal
         U, bias = self.params["U"], self.params["b"]
-        given = list(self._weights().values())
+        given, memory = list(self._weights().values()), self._memory
         for begin, end in spans(x.shape[1], plan.steps):
             check_wanted()
-            cut = self._cut(piece, begin, end)
+            cut = memory.cut(piece, begin, end)
             for rows in own_rows(share, self.hidden_size, len(self.cell.gates)):
                 project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
             join(share)
-            self._cell_kernels.forward(cut["a"], *given, *self._cell_arrays(cut), share)
+            self._cell_kernels.forward(cut["a"], *given, *memory.in_order(cut), share)
 
     def _add_gradients(
         self, piece: Arrays, x: Array, grads: Arrays, dx: Array, plan: Plan, share: Share
     ) -> None:
         """Add what a piece that went backwards gives to the gradients, and write dx."""
+        memory = self._memory
         for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
-            cut = self._cut(piece, begin, end)
+            cut = memory.cut(piece, begin, end)
             for first, last in spans(len(x), plan.sum_tiles):
                 check_wanted()
                 tiles, some, sums = slice(first, last), cut, grads
@@ -366,7 +390,7 @@ class Recurrent(Layer):
                     some = {k: v[tiles] for k, v in cut.items()}
                     sums = {k: v[tiles] for k, v in grads.items()}
                 weights = [sums[k] for k in self._source.weights]
-                self._cell_kernels.gradients(some["a"], *self._cell_arrays(some), *weights, share)
+                self._cell_kernels.gradients(some["a"], *memory.in_order(some), *weights, share)
                 here = (tiles, slice(begin, end))
                 self._collect(some["a"], x[here], sums, dx[here], share)
 
@@ -392,32 +416,6 @@ class Recurrent(Layer):
             found["V"] = self.params["V"]
         return {name: found[name] for name in self._source.weights}
 
-    def _cell_arrays(self, piece: Arrays) -> list[Array]:
-        return [piece[name] for name in (*self._source.states, *self._source.scratch)]
-
-    def _arrays(self, tiles: int, T: int) -> Arrays:
-        """Allocate what the kernels work on."""
-        H, dtype = self.hidden_size, self.params["U"].dtype
-        arrays = {"a": empty((tiles, T, len(self.cell.gates) * H, LANES), dtype)}
-        for name in self._source.states:
-            arrays[name] = empty((tiles, T + 1, H, LANES), dtype)
-            arrays[name][:, 0] = 0
-        for name in self._source.scratch:
-            arrays[name] = empty((tiles, T, H, LANES), dtype)
-        return arrays
-
-    def _states(self, *shape: int) -> Arrays:
-        """Allocate states for each element of ``shape``."""
-        H, dtype = self.hidden_size, self.params["U"].dtype
-        return {name: empty((*shape, H, LANES), dtype) for name in self._source.states}
-
-    def _cut(self, work: Arrays, begin: int, end: int) -> Arrays:
-        """Return steps begin to end of the arrays of a group; states have one step more."""
-        if begin == 0 and end == work["a"].shape[1]:
-            return work
-        states = self._source.states
-        return {k: v[:, begin : end + 1 if k in states else end] for k, v in work.items()}
-
     def _outputs(self, tiles: int, T: int, kept: Arrays) -> Array:
         if self.return_sequences and kept:
             return kept[self._source.states[0]][:, 1:]
@@ -431,3 +429,13 @@ class Recurrent(Layer):
         step_bytes = arrays * H * LANES * self.params["U"].dtype.itemsize
         size = Size(H, gates, n_features, step_bytes)
         return plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
+
+
+def _check_dropout(cell: Cell, rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ConfigError(f"recurrent_dropout={rate} must be from 0 to below 1")
+    if rate > 0 and not cell.matrices:
+        raise ConfigError(
+            f"recurrent_dropout={rate}: {cell.name} has no recurrent matrix, no unit sees another "
+            "one; put Dropout behind the layer"
+        )

@@ -20,6 +20,8 @@ class RNN(Recurrent):
         For U, V and b; see `nnjit.initializers`.
     activations
         Instead of those above, by gate: "candidate"; see `nnjit.cells.gates`.
+    recurrent_dropout
+        Share of the units that V does not see while training; see `Recurrent`.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class RNN(Recurrent):
         recurrent_initializer: str = "orthogonal",
         bias_initializer: str = "zeros",
         activations: dict[str, str | None] | None = None,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             library.rnn,
@@ -39,4 +42,5 @@ class RNN(Recurrent):
             recurrent_initializer,
             bias_initializer,
             activations,
+            recurrent_dropout=recurrent_dropout,
         )

@@ -1,0 +1,76 @@
+"""The arrays on which the kernels of a cell work: gates, states and what else they need."""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from ..cells.source import Source
+from ..errors import ConfigError
+from ..kernels._lanes import LANES
+from ..runtime.memory import empty
+from .base import Array
+
+Arrays = dict[str, Array]
+
+
+@final
+@dataclass(frozen=True)
+class KernelArrays:
+    """Allocates, cuts and orders the arrays of a layer of ``units`` with so many ``gates``."""
+
+    source: Source
+    gates: int
+    units: int
+    dtype: np.dtype[Any]
+
+    def allocate(self, tiles: int, T: int, masks: Arrays) -> Arrays:
+        """Return arrays for T steps of so many tiles; the first states are 0."""
+        arrays = {"a": empty((tiles, T, self.gates * self.units, LANES), self.dtype)}
+        for name in self.source.states:
+            arrays[name] = empty((tiles, T + 1, self.units, LANES), self.dtype)
+            arrays[name][:, 0] = 0
+        for name in self.source.scratch:
+            arrays[name] = empty((tiles, T, self.units, LANES), self.dtype)
+        return arrays | masks
+
+    def states(self, *shape: int) -> Arrays:
+        """Return states for each element of ``shape``."""
+        shape = (*shape, self.units, LANES)
+        return {name: empty(shape, self.dtype) for name in self.source.states}
+
+    def masks(self, tiles: int, rate: float, rng: np.random.Generator | None) -> Arrays:
+        """Return the mask of recurrent dropout if the kernels take one; a rate of 0 drops nothing.
+
+        Values are 0 with this probability, else ``1 / (1 - rate)``: one for each clip and unit.
+
+        Raises
+        ------
+        ConfigError
+            Where there is something to draw, and no generator.
+        """
+        shape = (tiles, 1, self.units, LANES)
+        if not self.source.masks or rate == 0:
+            return {name: np.ones(shape, self.dtype) for name in self.source.masks}
+        if rng is None:
+            raise ConfigError(
+                "recurrent_dropout needs rng while training: "
+                "model.forward(x, training=True, rng=...)"
+            )
+        kept = rng.random(shape, np.float32) >= rate
+        return {name: kept / self.dtype.type(1 - rate) for name in self.source.masks}
+
+    def cut(self, arrays: Arrays, begin: int, end: int) -> Arrays:
+        """Return steps begin to end; states have one step more, masks are of all steps."""
+        if begin == 0 and end == arrays["a"].shape[1]:
+            return arrays
+        states, masks = self.source.states, self.source.masks
+        return {
+            k: v if k in masks else v[:, begin : end + 1 if k in states else end]
+            for k, v in arrays.items()
+        }
+
+    def in_order(self, arrays: Arrays) -> list[Array]:
+        """Return what the kernels take behind ``a`` and the weights."""
+        source = self.source
+        return [arrays[name] for name in (*source.states, *source.scratch, *source.masks)]
