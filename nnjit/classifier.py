@@ -20,13 +20,13 @@ from .storage import files as persistence
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """Decisions on clips.
+    """Predictions for clips.
 
-    ``decisions`` (N,) are labels, ``probabilities`` (N, classes); ``ids`` name the clips.
+    ``predictions`` (N,) are labels, ``probabilities`` (N, classes); ``ids`` name the clips.
     """
 
     ids: list[str]
-    decisions: NDArray[np.int64]
+    predictions: NDArray[np.int64]
     probabilities: NDArray[Any]
 
     @property
@@ -65,10 +65,10 @@ class Classifier:
     def predict(self, codes: NDArray[Any], ids: Sequence[str] = ()) -> Prediction:
         """Judge clips of codes, (N, T); ShapeError where they do not fit the model."""
         p = self.model.predict_proba(codes)
-        decisions = self.model.decide(p)
+        predictions = self.model.most_probable(p)
         if p.shape[1] == 1:
             p = np.hstack([1 - p, p])
-        return Prediction(list(ids) or [str(i) for i in range(len(p))], decisions, p)
+        return Prediction(list(ids) or [str(i) for i in range(len(p))], predictions, p)
 
     def predict_file(self, path: str | Path) -> Prediction:
         """Cut a recording into clips and judge them, a few at a time: memory stays the same.
@@ -90,7 +90,7 @@ class Classifier:
         ]
         return Prediction(
             [clip for part in parts for clip in part.ids],
-            np.concatenate([part.decisions for part in parts]),
+            np.concatenate([part.predictions for part in parts]),
             np.concatenate([part.probabilities for part in parts]),
         )
 

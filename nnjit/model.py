@@ -213,10 +213,10 @@ class Sequential(Part):
 
     def predict(self, x: Array) -> NDArray[np.int64]:
         """Return the class of each clip, (N,): the likelier one."""
-        return self.decide(self.predict_proba(x))
+        return self.most_probable(self.predict_proba(x))
 
     @staticmethod
-    def decide(p: Array) -> NDArray[np.int64]:
+    def most_probable(p: Array) -> NDArray[np.int64]:
         """Return classes (N,) from outputs (N, units); a single unit is the probability of 1."""
         return (p[:, 0] > 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(axis=1)
 

@@ -15,7 +15,7 @@ class PyfuncModel:
         self.classifier = classifier
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        """Return a table: the decision and the probability of each class, a row for each clip.
+        """Return a table: the prediction and the probability of each class, a row for each clip.
 
         Parameters
         ----------
@@ -26,7 +26,7 @@ class PyfuncModel:
 
         prediction = self.classifier.predict(np.asarray(model_input))
         classes = self.classifier.classes
-        table = {"decision": [classes[k] for k in prediction.decisions]}
+        table = {"prediction": [classes[k] for k in prediction.predictions]}
         table |= {
             f"p_{name}": p for name, p in zip(classes, prediction.probabilities.T, strict=True)
         }

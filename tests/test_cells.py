@@ -40,10 +40,10 @@ def replan(monkeypatch):
     def change(**constants):
         for name, value in constants.items():
             monkeypatch.setattr(planning, name, value)
-        planning.plan.cache_clear()
+        planning.execution_plan.cache_clear()
 
     yield change
-    planning.plan.cache_clear()
+    planning.execution_plan.cache_clear()
 
 
 def made(cell, kind, N, T, H, rng, dtype="float64", **options):
@@ -225,10 +225,10 @@ def test_truncation_beyond_the_end_is_none(cell, rng):
 def test_checkpoints_keep_what_they_promise(cell, checkpoint, rng):
     layer, x = made(cell, "signal", 16, 1024, 4, rng)
     layer.bptt = Bptt(checkpoint)
-    _, walk = layer.forward(to_tiles(x), training=True)
-    assert bool(walk.kept) == (checkpoint == "off")
-    assert bool(walk.starts) == (checkpoint != "off")
-    for states in walk.starts.values():
+    _, residuals = layer.forward(to_tiles(x), training=True)
+    assert bool(residuals.saved) == (checkpoint == "off")
+    assert bool(residuals.segment_states) == (checkpoint != "off")
+    for states in residuals.segment_states.values():
         assert len(states) == 1024 // 128
 
 
@@ -344,7 +344,7 @@ def test_no_call_of_a_kernel_is_long(kind, checkpoint):
             second = size.seconds(n_features)
             for tiles, threads in ((1, 1), (1, 4), (16, 1), (16, 4)):
                 for T in (1000, 441_000):
-                    plan = planning.plan(size, tiles, T, checkpoint, None, threads)
+                    plan = planning.execution_plan(size, tiles, T, checkpoint, None, threads)
                     most = max(group.stop - group.start for group in plan.groups)
                     steps = min(plan.steps, plan.longest)
                     assert steps * most * second <= max(0.05, most * second)

@@ -13,7 +13,7 @@ import toy
 from nnjit.errors import CheckpointError, ConfigError
 from nnjit.storage.files import weights_digest
 from nnjit.training.callbacks import Callback, EarlyStopping
-from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, alone, is_held
+from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, is_held, run_lock
 from nnjit.training.optimizers import SGD, Adam
 from nnjit.training.schedules import Exponential
 from nnjit.training.trainer import Trainer
@@ -340,8 +340,8 @@ def test_begin_and_remove(tmp_path):
 
 HOLD = """
 import pathlib, sys, time
-from nnjit.training.checkpoint import alone
-with alone(pathlib.Path(sys.argv[1])):
+from nnjit.training.checkpoint import run_lock
+with run_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -354,12 +354,15 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         assert other.stdout.readline() == b"held\n"
         assert is_held(path)
         began = time.monotonic()
-        with pytest.raises(CheckpointError, match="another process is still at work"), alone(path):
+        with (
+            pytest.raises(CheckpointError, match="another process is still at work"),
+            run_lock(path),
+        ):
             pass
         assert time.monotonic() - began < 5
         other.send_signal(signal.SIGKILL)
     assert not is_held(path)
-    with alone(path):
+    with run_lock(path):
         assert not path.exists()
     assert os.listdir(tmp_path) == []
 

@@ -12,19 +12,19 @@ from nnjit.training.metrics import (
 )
 
 
-def naive_counts(labels, decisions, k):
+def naive_counts(labels, predictions, k):
     """Count tp, fp, fn, tn of class k, clip by clip."""
     tp = fp = fn = tn = 0
-    for label, decision in zip(labels, decisions, strict=True):
+    for label, prediction in zip(labels, predictions, strict=True):
         if label == k:
-            tp, fn = tp + (decision == k), fn + (decision != k)
+            tp, fn = tp + (prediction == k), fn + (prediction != k)
         else:
-            fp, tn = fp + (decision == k), tn + (decision != k)
+            fp, tn = fp + (prediction == k), tn + (prediction != k)
     return tp, fp, fn, tn
 
 
-def naive_scores(labels, decisions, k):
-    tp, fp, fn, tn = naive_counts(labels, decisions, k)
+def naive_scores(labels, predictions, k):
+    tp, fp, fn, tn = naive_counts(labels, predictions, k)
     recall, precision = tp / (tp + fn), tp / (tp + fp)
     return {
         "recall": recall,
@@ -37,28 +37,28 @@ def naive_scores(labels, decisions, k):
 
 def drawn(n_classes, rng, n=200):
     labels = rng.integers(0, n_classes, n)
-    decisions = np.where(rng.random(n) < 0.6, labels, rng.integers(0, n_classes, n))
-    return labels, decisions
+    predictions = np.where(rng.random(n) < 0.6, labels, rng.integers(0, n_classes, n))
+    return labels, predictions
 
 
 def test_confusion_matrix_has_labels_in_rows(rng):
-    labels, decisions = drawn(3, rng)
-    confusion = confusion_matrix(labels, decisions, 3)
+    labels, predictions = drawn(3, rng)
+    confusion = confusion_matrix(labels, predictions, 3)
     for i in range(3):
         for j in range(3):
-            assert confusion[i, j] == sum((labels == i) & (decisions == j))
+            assert confusion[i, j] == sum((labels == i) & (predictions == j))
     assert confusion_matrix(np.array([0]), np.array([1]), 4).shape == (4, 4)
 
 
 @pytest.mark.parametrize("positive", [0, 1])
 def test_two_classes_equal_naive_counts(positive, rng):
-    labels, decisions = drawn(2, rng)
-    found, undefined = scores(confusion_matrix(labels, decisions, 2), positive)
-    expected = naive_scores(labels, decisions, positive)
-    tp, fp, fn, tn = naive_counts(labels, decisions, positive)
+    labels, predictions = drawn(2, rng)
+    found, undefined = scores(confusion_matrix(labels, predictions, 2), positive)
+    expected = naive_scores(labels, predictions, positive)
+    tp, fp, fn, tn = naive_counts(labels, predictions, positive)
     product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     expected |= {
-        "accuracy": np.mean(labels == decisions),
+        "accuracy": np.mean(labels == predictions),
         "balanced_accuracy": (expected["recall"] + expected["specificity"]) / 2,
         "mcc": (tp * tn - fp * fn) / product**0.5,
     }
@@ -67,10 +67,10 @@ def test_two_classes_equal_naive_counts(positive, rng):
 
 
 def test_three_classes_are_macro_averages_and_per_class(rng):
-    labels, decisions = drawn(3, rng)
+    labels, predictions = drawn(3, rng)
     classes = ("a", "b", "c")
-    found, undefined = scores(confusion_matrix(labels, decisions, 3), 1, classes)
-    each = {name: naive_scores(labels, decisions, k) for k, name in enumerate(classes)}
+    found, undefined = scores(confusion_matrix(labels, predictions, 3), 1, classes)
+    each = {name: naive_scores(labels, predictions, k) for k, name in enumerate(classes)}
     for metric in metrics.names("counts"):
         assert found[metric] == pytest.approx(np.mean([each[c][metric] for c in classes]))
         for c in classes:
@@ -81,17 +81,17 @@ def test_three_classes_are_macro_averages_and_per_class(rng):
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_equal_sklearn(n_classes, rng):
     sklearn = pytest.importorskip("sklearn.metrics")
-    labels, decisions = drawn(n_classes, rng)
-    found, _ = scores(confusion_matrix(labels, decisions, n_classes))
+    labels, predictions = drawn(n_classes, rng)
+    found, _ = scores(confusion_matrix(labels, predictions, n_classes))
     average = "binary" if n_classes == 2 else "macro"
-    expected = sklearn.precision_recall_fscore_support(labels, decisions, average=average)[:3]
+    expected = sklearn.precision_recall_fscore_support(labels, predictions, average=average)[:3]
     assert [found[m] for m in ("precision", "recall", "f1")] == pytest.approx(expected)
     for name, function in (
         ("accuracy", sklearn.accuracy_score),
         ("balanced_accuracy", sklearn.balanced_accuracy_score),
         ("mcc", sklearn.matthews_corrcoef),
     ):
-        assert found[name] == pytest.approx(function(labels, decisions))
+        assert found[name] == pytest.approx(function(labels, predictions))
 
 
 @pytest.mark.parametrize(

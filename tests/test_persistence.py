@@ -58,7 +58,7 @@ def test_round_trip_keeps_every_bit(classifier, path):
     expected, found = classifier.predict(codes), loaded.predict(codes)
     assert weights_digest(loaded.model) == weights_digest(classifier.model)
     assert found.probabilities.tobytes() == expected.probabilities.tobytes()
-    assert (found.decisions == expected.decisions).all()
+    assert (found.predictions == expected.predictions).all()
     assert loaded.encoding == classifier.encoding
     assert (loaded.classes, loaded.positive) == (classifier.classes, classifier.positive)
 
@@ -392,7 +392,7 @@ def test_predict_with_a_single_unit_gives_both_probabilities(tmp_path):
     found = classifier.predict(data.val.codes)
     assert found.probabilities.shape == (20, 2)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_array_equal(found.decisions, found.probabilities[:, 1] > 0.5)
+    np.testing.assert_array_equal(found.predictions, found.probabilities[:, 1] > 0.5)
     classifier.save(tmp_path / "m.pkl")
     again = Classifier.load(tmp_path / "m.pkl").predict(data.val.codes)
     assert again.probabilities.tobytes() == found.probabilities.tobytes()

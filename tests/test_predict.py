@@ -96,7 +96,7 @@ def test_prints_clips_and_a_verdict_as_the_python_api(model_file, wav, capsys):
     names = ("low", "high")
     rows = [line.split("  ") for line in out[1:5]]
     assert [row[0] for row in rows] == expected.ids == [f"a.wav@{s}s" for s in (0.0, 0.5, 1.0, 1.5)]
-    assert [row[1] for row in rows] == [names[k] for k in expected.decisions]
+    assert [row[1] for row in rows] == [names[k] for k in expected.predictions]
     for row, p in zip(rows, expected.probabilities, strict=True):
         assert row[2] == f"[{p[0]:.4f} {p[1]:.4f}]"
     mean = expected.probabilities.mean(axis=0).max()

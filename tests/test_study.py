@@ -70,7 +70,7 @@ def test_keys_are_shortened_as_far_as_they_differ():
 @pytest.fixture
 def place(tmp_path):
     """Return a study with two full trials of four epochs, at 0.5 and 0.7, and an open one."""
-    found = study.Place("s", f"sqlite:///{tmp_path}/optuna.db", 2, 1)
+    found = study.StudyConfig("s", f"sqlite:///{tmp_path}/optuna.db", 2, 1)
     kept = found.open(direction="maximize")
     for value in (0.5, 0.7):
         trial = kept.ask({"x": D.IntDistribution(0, 9)})
@@ -118,19 +118,21 @@ def test_a_trial_that_runs_again_may_report_again(place):
 
 
 def test_without_pruning_nothing_ends(place):
-    kept = study.Place(place.name, place.storage, None, 0)
+    kept = study.StudyConfig(place.name, place.storage, None, 0)
     assert watched(kept, [0.0, 0.0, 0.0, 0.0])[1] == 4
 
 
 def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path):
     (tmp_path / "text.db").write_text("this is no database, but long enough to be read as one" * 9)
-    place = study.Place("s", f"sqlite:///{tmp_path}/text.db", 5, 3)
+    place = study.StudyConfig("s", f"sqlite:///{tmp_path}/text.db", 5, 3)
     with pytest.raises(ConfigError, match="cannot open the study s in sqlite:///"):
         place.open(direction="maximize")
 
 
 def open_new(folder, number, ready, failures):
-    for place in (study.Place(f"s{number}", f"sqlite:///{folder}/{i}.db", 5, 3) for i in range(8)):
+    for place in (
+        study.StudyConfig(f"s{number}", f"sqlite:///{folder}/{i}.db", 5, 3) for i in range(8)
+    ):
         ready.wait(60)
         try:
             place.open(direction="maximize")

@@ -7,7 +7,7 @@ import pytest
 from nnjit.errors import ConfigError
 from nnjit.reporting import figures, terminal, variants
 from nnjit.runtime import threads
-from nnjit.storage.records import FAILED, FINISHED, JobRecord, Plan, read_all
+from nnjit.storage.records import FAILED, FINISHED, JobRecord, SweepManifest, read_all
 from nnjit.sweeps import jobs, sweep
 from nnjit.sweeps.launchers import processes as launcher
 from nnjit.training import metrics
@@ -158,7 +158,7 @@ def plan(**more):
         "overrides": ["seed=1,2"],
         "varied": ["model", "seed"],
     }
-    return Plan(**{**known, "total": 6, "jobs": None, **more})
+    return SweepManifest(**{**known, "total": 6, "jobs": None, **more})
 
 
 def test_titles(records):
@@ -170,10 +170,10 @@ def test_titles(records):
 
 def test_plan_is_read_back(tmp_path):
     plan(parent="abc").write(tmp_path)
-    assert Plan.read(tmp_path) == plan(parent="abc")
+    assert SweepManifest.read(tmp_path) == plan(parent="abc")
     (tmp_path / "sweep.json").write_text('{"total": 3')
     with pytest.raises(ConfigError, match="start the sweep again"):
-        Plan.read(tmp_path)
+        SweepManifest.read(tmp_path)
 
 
 def test_a_lost_job_is_recorded_and_told(tmp_path, capsys):

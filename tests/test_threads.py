@@ -48,7 +48,7 @@ def test_spans_cover_the_range_once(n, set_threads):
 def test_a_worker_that_fell_asleep_takes_the_next_job(set_threads, monkeypatch):
     set_threads(2)
     for looks in (0, 1000):
-        monkeypatch.setattr(threads, "_looks", looks)
+        monkeypatch.setattr(threads, "_max_spins", looks)
         for _ in range(3):
             done = []
             threads.for_each(lambda i, done=done: (time.sleep(0.01), done.append(i)), 2)
@@ -116,39 +116,39 @@ def test_an_interrupt_waits_for_the_workers(set_threads):
             threads.for_each(work, 2)
         assert ended
     met = []
-    threads.together(met.append, [0, 1], met.clear)
+    threads.run_team(met.append, [0, 1], met.clear)
     assert sorted(met) == [0, 1]
 
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_where_one_fails_the_others_wait_no_more(failing, set_threads):
     set_threads(2)
-    shares = team.shares(2 * LANES, 2)
+    shares = team.work_shares(2 * LANES, 2)
 
     def member(share):
         if share.rank == failing:
             raise ZeroDivisionError
         for _ in range(3):
-            team.join(share)  # the other one never comes
+            team.barrier_between_kernels(share)  # the other one never comes
         threads.check_wanted()
         pytest.fail("its work is of no use any more")
 
     with pytest.raises(ZeroDivisionError):
-        threads.together(member, shares, lambda: team.give_up(shares[0]))
+        threads.run_team(member, shares, lambda: team.give_up(shares[0]))
     threads.for_each(abs, 4)
 
 
 def test_those_who_meet_wait_for_each_other(set_threads):
     set_threads(2)
-    shares, met = team.shares(2 * LANES, 2), []
+    shares, met = team.work_shares(2 * LANES, 2), []
 
     def member(share):
         for number in range(20):
             time.sleep(0.002 * share.rank)
             met.append(number)
-            team.join(share)
+            team.barrier_between_kernels(share)
 
-    threads.together(member, shares, lambda: team.give_up(shares[0]))
+    threads.run_team(member, shares, lambda: team.give_up(shares[0]))
     assert met == sorted(met)
 
 
@@ -170,7 +170,7 @@ def test_pieces_that_nobody_wants_are_not_begun(set_threads):
 def test_a_job_whose_posting_was_broken_off_is_done(set_threads, monkeypatch):
     set_threads(2)
     threads.for_each(abs, 4)
-    monkeypatch.setattr(threads, "_looks", 0)
+    monkeypatch.setattr(threads, "_max_spins", 0)
     time.sleep(0.05)  # the worker sleeps
 
     def broken_off():
@@ -236,7 +236,7 @@ def test_an_interrupted_compiler_leaves_its_lock_to_nobody():
     assert moments > 100
 
 
-@pytest.mark.parametrize("way", ["for_each", "together"])
+@pytest.mark.parametrize("way", ["for_each", "run_team"])
 def test_workers_interrupted_at_any_moment_go_on(way, set_threads):
     set_threads(2)
 
@@ -245,14 +245,14 @@ def test_workers_interrupted_at_any_moment_go_on(way, set_threads):
             if way == "for_each":
                 threads.for_each(abs, 3)
             else:
-                threads.together(abs, [1, 2], lambda: None)
+                threads.run_team(abs, [1, 2], lambda: None)
 
     work()
     moments = 0
     for moment in interrupted_at_every_moment(work):
         done = []
         work()
-        threads.together(done.append, [1, 2], lambda: None)
+        threads.run_team(done.append, [1, 2], lambda: None)
         assert sorted(done) == [1, 2], moment
         assert others_can_take(threads._busy), moment
         moments = moment
@@ -273,7 +273,7 @@ def test_much_work_is_cut_into_calls(set_threads, monkeypatch):
 def test_no_member_of_a_team_has_few_units(units):
     """Fewer than 8 rows are projected in another way, whose bits are not the same."""
     for n in range(1, -(-units // LANES) + 1):
-        found = [(share.begin, share.end) for share in team.shares(units, n)]
+        found = [(share.begin, share.end) for share in team.work_shares(units, n)]
         assert found[0][0] == 0
         assert found[-1][1] == units
         assert all(a[1] == b[0] for a, b in pairwise(found))
@@ -292,9 +292,9 @@ def test_teams_of_unequal_shares_leave_the_bits(cell, units):
     plan = layer._plan(1, T)
     for n in (1, 2, 2, 2, -(-units // LANES)):
         layer._plan = lambda tiles, T, n=n: replace(plan, groups=(slice(0, 1),), team=n)
-        y, walk = layer.forward(x, training=True)
+        y, residuals = layer.forward(x, training=True)
         y = y.copy()
-        dx, grads = layer.backward(dy, walk)
+        dx, grads = layer.backward(dy, residuals)
         runs.append({"y": y, "dx": dx, **grads})
     for other in runs[1:]:
         for name, value in runs[0].items():

@@ -19,7 +19,7 @@ from nnjit.config.build import build
 from nnjit.datasets import Encoding, cache
 from nnjit.errors import CheckpointError, ConfigError, TrackingError
 from nnjit.model import Sequential
-from nnjit.storage.records import Plan
+from nnjit.storage.records import SweepManifest
 from nnjit.sweeps import sweep
 from nnjit.sweeps.search import sweeper as search
 from nnjit.training.run import RunInfo
@@ -362,9 +362,9 @@ def test_a_recorded_command_line_starts_nothing(argument, tmp_path, monkeypatch)
     monkeypatch.setattr(sweep, "_resumed", None)
     monkeypatch.chdir(tmp_path)
     recorded = ["-m", "seed=1,2", argument]
-    Plan(str(tmp_path), recorded, ["seed=1,2"], ["seed"], 2, [["seed=1"], ["seed=2"]]).write(
-        tmp_path
-    )
+    SweepManifest(
+        str(tmp_path), recorded, ["seed=1,2"], ["seed"], 2, [["seed=1"], ["seed=2"]]
+    ).write(tmp_path)
     with pytest.raises(ConfigError, match="is not taken from a file"):
         sweep.resumed(["-m", f"resume={tmp_path}"])
 
@@ -389,7 +389,7 @@ def searching(**params):
     }
     found = SimpleNamespace(
         _distributions=lambda: {key: search._distribution(o) for key, o in space.items()},
-        _place=SimpleNamespace(name="study"),
+        _settings=SimpleNamespace(name="study"),
     )
     return search.SearchSweeper._check_tried(found, SimpleNamespace(number=3, params=params))
 

@@ -10,7 +10,7 @@ from typing import final
 
 from .definition import Cell
 from .functions import FUNCTIONS
-from .graph import Graph, Node, reachable
+from .graph import Graph, Node
 
 
 @final
@@ -172,11 +172,3 @@ def _sum(parts: list[tuple[bool, Node]]) -> Node:
     for sign, part in ordered[1:]:
         out = out + part if sign else out - part
     return out
-
-
-def adjoint_nodes(cell: Cell, adjoint: Adjoint) -> list[Node]:
-    """Return all values of the way back, those of the way there that it needs included."""
-    ends = [*adjoint.inputs.values(), *adjoint.vectors.values()]
-    ends += [gradient for _, gradient in adjoint.products]
-    ends += [adjoint.state(cell.graph, state) for state in cell.states]
-    return reachable(ends)

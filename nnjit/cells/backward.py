@@ -226,10 +226,12 @@ class Backward:
             body = Body(names, self.held(s), self.forward.instead).lines(stores)
             lines += loop((self._seeds() if s == 0 else []) + body, 1)
             if any(jobs[s + 1 :]):
-                lines += indented(["meet(share)"], 1)
+                lines += indented(["barrier(share)"], 1)
         lines += indented(jobs[-1], 1)
         if not jobs[-1]:
-            lines.append("meet(share)")  # all read the gradients of all units, for that of x and V
+            lines.append(
+                "barrier(share)"
+            )  # all read the gradients of all units, for that of x and V
         return lines
 
     def _pack(self, part: Turned, names: Names, lines: list[str]) -> tuple[str, str]:
@@ -239,7 +241,7 @@ class Backward:
         weights, turned = names.fresh(f"V_{'_'.join(matrices)}"), "V[begin:end]"
         if part.count < len(cell.matrices):
             turned = columns("V", "begin:end, ", part.column, part.column + part.count)
-        lines.append(f"{weights} = packed_turned({turned})")
+        lines.append(f"{weights} = packed_transposed({turned})")
         if part.row is None or part.count == len(cell.gates):
             return weights, part.array
         gates = cell.gates[part.row : part.row + part.count]

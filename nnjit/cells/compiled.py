@@ -33,8 +33,8 @@ class Kernels:
     - backward: the same, then ``dh`` and a carry for each state;
     - gradients: as forward without the weights, then the gradient of each weight;
 
-    and a `Share` behind them. ``steady`` makes the weights from the parameters; with ``masked``,
-    it is of the cell with recurrent dropout.
+    and a `WorkShare` behind them. ``steady`` makes the weights from the parameters; with
+    ``masked``, it is of the cell with recurrent dropout.
     """
 
     def __init__(self, cell: Cell, masked: bool) -> None:

@@ -1,7 +1,7 @@
 """The way there, for any number of units: stages of products and of loops over the units.
 
 A product reads the rows of all units, so whatever it takes is written a stage earlier, and the
-members of a team meet in between.
+a barrier of the team lies between two stages.
 """
 
 from dataclasses import dataclass, field
@@ -165,5 +165,5 @@ class Forward:
             body = Body(names, self.held(s, kept), self.instead)
             lines += loop(body.lines(stage.stores), 1)
             if cell.matrices:
-                lines += indented(["meet(share)"], 1)
+                lines += indented(["barrier(share)"], 1)
         return lines

@@ -74,11 +74,11 @@ _HOMES = {
         "add_product",
         "add_sum",
         "packed",
-        "packed_turned",
+        "packed_transposed",
         "set_product",
     ),
     "one_unit": ("add_gate",),
-    "team": ("meet",),
+    "team": ("barrier",),
 }
 
 

@@ -29,8 +29,8 @@ RESERVED = frozenset(
             "dV",
             "gate",
         ),
-        *("load", "store", "zeros", "jit", "inlined", "meet", "range", "tiles"),
-        *("packed", "packed_turned", "add_product", "set_product"),
+        *("load", "store", "zeros", "jit", "inlined", "barrier", "range", "tiles"),
+        *("packed", "packed_transposed", "add_product", "set_product"),
         *("add_outer_of_gates", "add_sum", "add_gate", "one_step", "one_step_back"),
         *FUNCTIONS,
     }

@@ -1,4 +1,4 @@
-"""``python -m nnjit.predict``: a trained model and recordings in, decisions out."""
+"""``python -m nnjit.predict``: a trained model and recordings in, predictions out."""
 
 import sys
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def _recordings(audio: Sequence[str]) -> list[Path]:
 
 
 def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyped-def]
-    """Print the decision on each clip and the verdict on the file; tell whether it was read."""
+    """Print the prediction on each clip and the verdict on the file; tell whether it was read."""
     import warnings
 
     try:
@@ -98,12 +98,12 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
         return False
     names = list(classifier.classes)
     width = max(map(len, prediction.ids))
-    for clip, decision, p in zip(
-        prediction.ids, prediction.decisions, prediction.probabilities, strict=True
+    for clip, label, p in zip(
+        prediction.ids, prediction.predictions, prediction.probabilities, strict=True
     ):
-        say(f"{clip:<{width}}  {names[decision]}  [{' '.join(f'{value:.4f}' for value in p)}]")
+        say(f"{clip:<{width}}  {names[label]}  [{' '.join(f'{value:.4f}' for value in p)}]")
     verdict, mean = prediction.verdict, prediction.probabilities.mean(axis=0)
-    share = (prediction.decisions == verdict).mean()
+    share = (prediction.predictions == verdict).mean()
     say(
         f"{path}: {names[verdict]}, mean probability {mean[verdict]:.4f}, "
         f"{share:.0%} of {len(prediction.ids)} clips\n"

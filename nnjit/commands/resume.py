@@ -15,7 +15,7 @@ from ..options import names
 from ..runtime.places import given_path
 from ..runtime.text import say
 from ..tracking import find_by_checkpoint, find_unfinished, store_folders, store_uri
-from ..training.checkpoint import FILE_NAME, Checkpoint, TrainingState, alone
+from ..training.checkpoint import FILE_NAME, Checkpoint, TrainingState, run_lock
 from ..training.run import RunInfo, Trained
 
 _OBSERVERS = ("display", "early_stopping", "checkpoint", "tracker", "model_file")
@@ -34,7 +34,7 @@ def resume(arguments: Sequence[str]) -> Trained:
     """
     options = parse(arguments)
     run_id, path = _find(options)
-    with alone(path):
+    with run_lock(path):
         state, about = Checkpoint.read(path)
         info = RunInfo.from_plain(about, path, run_id)
         cfg = _config(info, options)

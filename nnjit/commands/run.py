@@ -28,7 +28,7 @@ from ..sweeps import jobs, plugins, sweep
 from ..sweeps.search import sweeper as search
 from ..tracking import without_passwords
 from ..tracking.parent import JOB_TAG
-from ..training.checkpoint import FILE_NAME, alone
+from ..training.checkpoint import FILE_NAME, run_lock
 from ..training.run import Outcome, RunInfo
 from .resume import resume
 
@@ -48,7 +48,7 @@ def main() -> None:
                 resume(sys.argv[1:])
             return
         sys.argv[1:] = sweep.resumed(quoted(ordered(sys.argv[1:])))
-        with sweep.closing():
+        with sweep.open_sweep():
             compose(job)()
 
 
@@ -68,7 +68,7 @@ def run(cfg: DictConfig, live_title: str = "") -> Outcome:
         cfg.seed = int(np.random.SeedSequence().generate_state(1)[0])
     hydra_cfg = HydraConfig.get()
     hide(Path(hydra_cfg.runtime.output_dir) / (hydra_cfg.output_subdir or ".hydra"))
-    with alone(Path(hydra_cfg.runtime.output_dir) / FILE_NAME):
+    with run_lock(Path(hydra_cfg.runtime.output_dir) / FILE_NAME):
         with contextlib.chdir(hydra_cfg.runtime.cwd):
             settle_cells(cfg)
         trial = search.trial_of(hydra_cfg, cfg)
@@ -87,11 +87,11 @@ def _describe(
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
     overrides = without_passwords(list(job.overrides.task))
-    telling = jobs.varied(job) if job.mode is RunMode.MULTIRUN else overrides
-    telling = [o for o in telling if not o.startswith(("name=", "experiment="))]
-    telling = [f"seed={cfg.seed}" if o == "seed=null" else o for o in telling]
-    telling = ([f"trial {trial.number}"] if trial else []) + telling
-    name = " ".join([str(cfg.name)] * bool(cfg.name) + telling) or choices["model"]
+    distinguishing = jobs.varied(job) if job.mode is RunMode.MULTIRUN else overrides
+    distinguishing = [o for o in distinguishing if not o.startswith(("name=", "experiment="))]
+    distinguishing = [f"seed={cfg.seed}" if o == "seed=null" else o for o in distinguishing]
+    distinguishing = ([f"trial {trial.number}"] if trial else []) + distinguishing
+    name = " ".join([str(cfg.name)] * bool(cfg.name) + distinguishing) or choices["model"]
     name = without_passwords(name)
     tags = {f"nnjit.{group}": choice for group, choice in choices.items() if choice != "None"}
     tags |= {"nnjit.split": str(cfg.dataset.split), "nnjit.seed": str(cfg.seed)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ._jit import inlined, jit
 from ._lanes import HAS_PERMUTE, LANES, add_by_code, add_quads, load, lookup, store, weight, zeros
-from .product import GRAIN, add_outer, add_product, add_sum, packed, packed_turned, set_product
+from .product import GRAIN, add_outer, add_product, add_sum, packed, packed_transposed, set_product
 
 
 @jit
@@ -113,7 +113,7 @@ def _store_four(a, i, j, t, t1, t2, t3, a0, a1, a2, a3):
 @jit
 def project_signal_backward(da, U, dx):
     """Write the gradient of x that follows from ``da``."""
-    turned = packed_turned(U)
+    turned = packed_transposed(U)
     for t in range(da.shape[1]):
         set_product(dx, t, 0, dx.shape[2], turned, da, t)
 

@@ -1,70 +1,8 @@
-"""Layers of one unit: the state stays in registers from step to step.
+"""The gradient of a layer of one unit, whose recurrent weights are a number for each gate."""
 
-In wider layers a state is written to memory and read again, in one unit's chain of dependent
-operations that alone takes longer than the arithmetic.
-
-A cell gives its steps as functions of ``cell``, the tuple of its arrays, a tile i and a step t.
-"""
-
-from ._jit import inlined, jit
-from ._lanes import load, store, total, zeros
+from ._jit import jit
+from ._lanes import load, total, zeros
 from .product import GRAIN
-
-
-@inlined
-def walk(start, step, cell):
-    """Run all steps, two tiles at once: each fills the other's waits.
-
-    Parameters
-    ----------
-    start : function of (cell, i)
-        Returns the state before the first step.
-    step : function of (cell, i, t, state)
-        Returns the next state.
-    cell : tuple of arrays
-        The first is (tiles, T, G, LANES).
-    """
-    tiles, T = cell[0].shape[0], cell[0].shape[1]
-    for i in range(0, tiles - 1, 2):
-        state, other = start(cell, i), start(cell, i + 1)
-        for t in range(T):
-            state = step(cell, i, t, state)
-            other = step(cell, i + 1, t, other)
-    if tiles % 2:
-        i = tiles - 1
-        state = start(cell, i)
-        for t in range(T):
-            state = step(cell, i, t, state)
-
-
-@inlined
-def walk_back(step, cell, dh, carry):
-    """Run all steps backwards.
-
-    Parameters
-    ----------
-    step : function of (cell, i, t, d)
-        Takes the gradient of the state after step t, returns that of the state before.
-    cell
-        As in `walk`.
-    dh, carry
-        As the other backward kernels take them.
-    """
-    T = cell[0].shape[1]
-    first = T - dh.shape[1]
-    for i in range(cell[0].shape[0]):
-        d = load(carry, i, 0, 0)
-        for t in range(T - 1, first - 1, -1):
-            d = step(cell, i, t, d + load(dh, i, t - first, 0))
-        for t in range(first - 1, -1, -1):
-            d = step(cell, i, t, d)
-        store(carry, i, 0, 0, d)
-
-
-@inlined
-def first_state(cell, i):
-    """Return ``h[i, 0]``, where h comes third in the cell."""
-    return load(cell[2], i, 0, 0)
 
 
 @jit

@@ -1,7 +1,7 @@
 """The matrix products of the layers, on rows of lanes.
 
-A block of the result stays in registers while the loop walks along the axis of the sum, so that
-all of them run near the processor's peak for every size. They add in one fixed order; BLAS adds as
+A block of the result stays in registers while the loop runs along the axis of the sum, so that
+every size runs near the processor's peak. They add in one fixed order; BLAS adds as
 it likes, and brings its own threads.
 """
 
@@ -11,8 +11,8 @@ from ._jit import inlined, jit
 from ._lanes import LANES, lane, load, store, total, transpose, weight, zeros
 
 # Sums over time are taken in spans, the last one first, so the time axis may be cut at any multiple
-# of GRAIN and the pieces run backwards: the bits stay the same. A span is what the first levels of
-# cache hold of the operands.
+# of GRAIN and the segments run backwards: the bits stay the same. A span is what the first levels
+# of cache hold of the operands.
 SPAN = 32
 GRAIN = 4 * SPAN
 
@@ -33,7 +33,7 @@ def packed(w):
 
 
 @jit
-def packed_turned(w):
+def packed_transposed(w):
     """Return weights (M, K) `packed`; to compile a transpose would take long."""
     M, K = w.shape
     out = np.zeros(((M + 7) // 8, K, 8), w.dtype)
@@ -68,7 +68,7 @@ def _eight_rows(out, i, t, j, w, m, x, s, add, f, at):
         a5 = a5 + at(w, k, m + 5) * v
         a6 = a6 + at(w, k, m + 6) * v
         a7 = a7 + at(w, k, m + 7) * v
-    if add:  # last: what comes from far away has had time to come
+    if add:  # last, which hides the latency of loading `out`
         a0, a1 = a0 + load(out, i, t, j), a1 + load(out, i, t, j + 1)
         a2, a3 = a2 + load(out, i, t, j + 2), a3 + load(out, i, t, j + 3)
         a4, a5 = a4 + load(out, i, t, j + 4), a5 + load(out, i, t, j + 5)

@@ -1,6 +1,6 @@
-"""How a recurrent layer goes through its work: groups and teams of tiles, pieces of time, calls.
+"""The schedule of a recurrent layer: groups and teams, segments of time, calls of kernels.
 
-Nothing here has a say in the bits of a result.
+Results are the same to the bit for every plan.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from typing import NamedTuple, final
 from ..kernels._lanes import LANES
 from ..kernels.product import GRAIN
 
-_PIECE_BYTES = 1 << 21  # of the arrays of a piece of time: they stay in the caches
+_SEGMENT_BYTES = 1 << 21  # of the arrays of a segment of time: they stay in the caches
 _KEEP_BYTES = 1 << 29  # above this, checkpoint="auto" recomputes the gates instead of keeping them
 # What a step of a tile takes, roughly: for each unit, and for its products.
 _STEP_SECONDS, _FLOPS = 2e-8, 1e11
 _WORTH_A_THREAD = 1e-4  # seconds of work that are worth waking another thread
-_WORTH_A_MEETING = 2e-6  # seconds of a step that are worth meeting after it
+_WORTH_A_BARRIER = 2e-6  # seconds of a step that are worth a barrier after it
 # Seconds of one call of a kernel, at these rates; signals are heard between two calls. Slow cores
 # and numbers close to 0 may take ten times as long.
 _CALL_SECONDS = 0.05
@@ -43,8 +43,8 @@ class Size(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Plan:
-    """Groups of tiles, each for a thread, or one for a ``team`` of threads; pieces of time.
+class ExecutionPlan:
+    """Groups of tiles, each for a thread, or one for a ``team`` of threads; segments of time.
 
     ``keep`` tells whether all gates are kept for the way back; else it computes them again. One
     call of a kernel takes ``steps`` at most, and where it sums over time ``sum_steps`` of so many
@@ -53,7 +53,7 @@ class Plan:
 
     groups: tuple[slice, ...]
     team: int
-    pieces: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, int], ...]
     keep: bool
     steps: int
     sum_steps: int
@@ -61,24 +61,24 @@ class Plan:
 
     @property
     def longest(self) -> int:
-        """The number of steps of the longest piece."""
-        return max(end - begin for begin, end in self.pieces)
+        """The number of steps of the longest segment."""
+        return max(end - begin for begin, end in self.segments)
 
 
 @lru_cache(maxsize=1024)
-def plan(
+def execution_plan(
     size: Size, tiles: int, T: int, checkpoint: str | int, truncate: int | None, threads: int
-) -> Plan:
+) -> ExecutionPlan:
     """Return what is best for T steps of so many tiles; see `Bptt` for checkpoint and truncate.
 
-    Tiles of one group walk through time together and fill each other's waits. Several groups, a
-    thread each, or a team of several threads on one group are worth their cost where there is
-    enough to do.
+    One thread computes the tiles of a group in turn at each step, which hides latencies. Several
+    groups, a thread each, or a team of several threads on one group are worth their cost where
+    there is enough to do.
     """
     H = size.hidden_size
     step = tiles * size.seconds(0)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-    team = min(threads, max(1, (H + LANES // 2) // LANES), int(step / _WORTH_A_MEETING))
+    team = min(threads, max(1, (H + LANES // 2) // LANES), int(step / _WORTH_A_BARRIER))
     if team > max(1, min(threads, tiles)):
         n = 1
     else:
@@ -91,7 +91,7 @@ def plan(
     if isinstance(checkpoint, int):
         wanted = checkpoint
     else:
-        wanted = _PIECE_BYTES // (size.step_bytes * groups[0].stop)
+        wanted = _SEGMENT_BYTES // (size.step_bytes * groups[0].stop)
         if wanted < T <= 2 * wanted:
             wanted = T  # to come back to Python in between costs more than the caches save
         wanted = wanted if keep else max(wanted, round(T**0.5))
@@ -100,7 +100,7 @@ def plan(
     # With one unit the compiler joins operations of neighbouring steps, but not across a GRAIN.
     whole, sum_steps = steps >= GRAIN or H == 1, max(1, steps // GRAIN) * GRAIN
     calls = (sum_steps if whole else steps, sum_steps, most if whole else 1)
-    return Plan(groups, team, _pieces(T, wanted, truncate or T), keep, *calls)
+    return ExecutionPlan(groups, team, _segments(T, wanted, truncate or T), keep, *calls)
 
 
 def spans(n: int, most: int) -> list[tuple[int, int]]:
@@ -108,7 +108,7 @@ def spans(n: int, most: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + most, n)) for begin in range(0, n, most)]
 
 
-def _pieces(T: int, wanted: int, reach: int) -> tuple[tuple[int, int], ...]:
+def _segments(T: int, wanted: int, reach: int) -> tuple[tuple[int, int], ...]:
     """Cut time where the gradient is cut, and between at multiples of GRAIN (see `product`)."""
     steps = max(1, round(wanted / GRAIN)) * GRAIN
     return tuple(

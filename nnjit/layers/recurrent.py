@@ -1,4 +1,4 @@
-"""The engine of every recurrent layer: tiles of lanes, pieces of time, and a cell's kernels."""
+"""The engine of every recurrent layer: tiles of lanes, segments of time, and a cell's kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,30 +15,38 @@ from ..cells.source import Source
 from ..errors import CellError, ConfigError, ShapeError, short
 from ..kernels import inputs
 from ..kernels._lanes import LANES
-from ..kernels.team import Share, alone, give_up, join, own_rows, part, shares
+from ..kernels.team import (
+    WorkShare,
+    barrier_between_kernels,
+    give_up,
+    partition,
+    rows_of_share,
+    whole_layer,
+    work_shares,
+)
 from ..options import choose
 from ..runtime.memory import empty
-from ..runtime.threads import check_wanted, for_each, free_threads, together
+from ..runtime.threads import check_wanted, for_each, free_threads, run_team
 from .arrays import Arrays, KernelArrays
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
-from .plan import Plan, Size, plan, spans
+from .plan import ExecutionPlan, Size, execution_plan, spans
 from .spec import Codes, Signal, Spec, Vector
 
 
 @final
 @dataclass(frozen=True)
-class Walk:
-    """What the way back needs of the way through time: inputs, gates or starts of pieces.
+class Residuals:
+    """What the way back needs of the way through time: inputs, and gates or states of segments.
 
     ``end`` holds the states after the last step, ``masks`` that of recurrent dropout.
     """
 
     x: Array
-    kept: Arrays
-    starts: Arrays
+    saved: Arrays
+    segment_states: Arrays
     masks: Arrays
-    pieces: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, int], ...]
     end: Arrays
 
 
@@ -48,10 +56,10 @@ class Recurrent(Layer):
     Its parameters are U (D, G H) and b (G H) for the G gates of the cell, V (H, M H) for its M
     recurrent matrices, and its vectors (H,).
 
-    Tiles walk through time together, in groups, or the units of a layer are shared out to a team of
-    threads. Time is cut into pieces; while training, the gates of all steps are kept, or only the
-    states at the start of each piece (see `Bptt`, which ``bptt`` holds). Groups, teams and pieces
-    have nothing to say on the bits: sums over time go in fixed spans from the end, sums over tiles
+    Groups of tiles run through time side by side, or a team of threads shares the units of the
+    layer. Time is cut into segments; while training, the gates of all steps are saved, or only the
+    states at the start of each segment (see `Bptt`, which ``bptt`` holds). The bits do not depend
+    on groups, teams and segments: sums over time go in fixed spans from the end, sums over tiles
     in order.
 
     Parameters
@@ -184,8 +192,8 @@ class Recurrent(Layer):
     ) -> tuple[Array, Arrays, Any]:
         """Do what `forward` does from a state on; return outputs, the final state and the cache.
 
-        Whether a sequence is taken at once, or in pieces of which each starts from the final state
-        of the one before, the outputs are the same to the bit.
+        Whether a sequence is taken at once, or in pieces, each from the final state of the one
+        before, the outputs are the same to the bit.
 
         Parameters
         ----------
@@ -241,43 +249,43 @@ class Recurrent(Layer):
 
     def _forward(
         self, x: Array, first: Arrays, training: bool, rng: np.random.Generator | None
-    ) -> tuple[Array, Walk]:
+    ) -> tuple[Array, Residuals]:
         """Return outputs and cache; ``first`` are states before the first step that are not 0."""
         tiles, T = x.shape[:2]
         plan, output, memory = self._plan(tiles, T), self._source.states[0], self._memory
         masks = memory.masks(tiles, self.recurrent_dropout if training else 0.0, rng)
-        pieces = plan.pieces
-        keep = len(pieces) == 1 or (training and plan.keep)
-        kept = memory.allocate(tiles, T, masks) if keep else {}
+        segments = plan.segments
+        keep = len(segments) == 1 or (training and plan.keep)
+        saved = memory.allocate(tiles, T, masks) if keep else {}
         for name, value in first.items() if keep else ():
-            kept[name][:, 0] = value
+            saved[name][:, 0] = value
         end = {} if keep else memory.states(tiles)
-        starts = memory.states(len(pieces), tiles) if training and not keep else {}
-        y = self._outputs(tiles, T, kept)
+        segment_states = memory.states(len(segments), tiles) if training and not keep else {}
+        y = self._outputs(tiles, T, saved)
 
-        def run(group: slice, work: Arrays, share: Share) -> None:
+        def run(group: slice, work: Arrays, share: WorkShare) -> None:
             units = slice(share.begin, share.end)
             for name, value in () if keep else first.items():
                 work[name][:, 0, units] = value[group, units]
-            for p, (begin, stop) in enumerate(pieces):
-                piece = memory.cut(work, *((begin, stop) if keep else (0, stop - begin)))
-                for name, states in starts.items():
-                    states[p, group, units] = piece[name][:, 0, units]
-                self._run_forward(x[group, begin:stop], piece, plan, share)
+            for p, (begin, stop) in enumerate(segments):
+                segment = memory.cut(work, *((begin, stop) if keep else (0, stop - begin)))
+                for name, states in segment_states.items():
+                    states[p, group, units] = segment[name][:, 0, units]
+                self._run_forward(x[group, begin:stop], segment, plan, share)
                 if keep:
                     continue
                 if self.return_sequences:
-                    y[group, begin:stop, units] = piece[output][:, 1:, units]
+                    y[group, begin:stop, units] = segment[output][:, 1:, units]
                 for name in self._source.states:
-                    work[name][:, 0, units] = piece[name][:, -1, units]
+                    work[name][:, 0, units] = segment[name][:, -1, units]
             if not self.return_sequences:
-                y[group, units] = piece[output][:, -1, units]
+                y[group, units] = segment[output][:, -1, units]
             for name, states in end.items():
-                states[group, units] = piece[name][:, -1, units]
+                states[group, units] = segment[name][:, -1, units]
 
-        self._run(run, plan, kept, masks)
-        end = end or {name: kept[name][:, -1] for name in self._source.states}
-        return y, Walk(x, kept, starts, masks, pieces, end)
+        self._run(run, plan, saved, masks)
+        end = end or {name: saved[name][:, -1] for name in self._source.states}
+        return y, Residuals(x, saved, segment_states, masks, segments, end)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
@@ -285,10 +293,11 @@ class Recurrent(Layer):
         return self._backward(dy, [np.zeros(shape, dy.dtype) for _ in self.cell.states], cache)
 
     def _backward(
-        self, dy: Array, carries: list[Array], walk: Walk
+        self, dy: Array, carries: list[Array], residuals: Residuals
     ) -> tuple[Array | None, Gradients]:
         """Return the gradients; ``carries`` are those of the final state, then of the initial."""
-        x, kept, starts, pieces = walk.x, walk.kept, walk.starts, walk.pieces
+        x, saved, segments = residuals.x, residuals.saved, residuals.segments
+        segment_states = residuals.segment_states
         tiles, T, memory = *x.shape[:2], self._memory
         if not self.return_sequences:
             dy = dy[:, None]
@@ -301,31 +310,31 @@ class Recurrent(Layer):
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
         plan = self._plan(tiles, T)
 
-        def run(group: slice, work: Arrays, share: Share) -> None:
+        def run(group: slice, work: Arrays, share: WorkShare) -> None:
             units = slice(share.begin, share.end)
             mine = {k: v[group] for k, v in sums.items()}
             carry = [v[group] for v in carries]
-            for p in range(len(pieces) - 1, -1, -1):
-                begin, end = pieces[p]
-                piece = memory.cut(work, *((begin, end) if kept else (0, end - begin)))
-                if not kept:
-                    join(share)  # the others may still read the piece before
-                    for name, states in starts.items():
-                        piece[name][:, 0, units] = states[p, group, units]
-                    self._run_forward(x[group, begin:end], piece, plan, share)
+            for p in range(len(segments) - 1, -1, -1):
+                begin, end = segments[p]
+                segment = memory.cut(work, *((begin, end) if saved else (0, end - begin)))
+                if not saved:
+                    barrier_between_kernels(share)  # the others may still read the segment before
+                    for name, states in segment_states.items():
+                        segment[name][:, 0, units] = states[p, group, units]
+                    self._run_forward(x[group, begin:end], segment, plan, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0 and end < T:
                     for state in carry:
                         state[:, :, units] = 0
                 for a, b in reversed(spans(end - begin, plan.steps)):
                     check_wanted()
                     dh = dy[group, max(begin + a - first, 0) : max(begin + b - first, 0)]
-                    cut = memory.cut(piece, a, b)
+                    cut = memory.cut(segment, a, b)
                     arrays = memory.in_order(cut)
                     self._cell_kernels.backward(cut["a"], *given, *arrays, dh, *carry, share)
                 here = slice(begin, end)
-                self._add_gradients(piece, x[group, here], mine, dx[group, here], plan, share)
+                self._add_gradients(segment, x[group, here], mine, dx[group, here], plan, share)
 
-        self._run(run, plan, kept, walk.masks)
+        self._run(run, plan, saved, residuals.masks)
         return dx if wanted else None, self._total(sums)
 
     def _total(self, sums: Arrays) -> Gradients:
@@ -339,50 +348,58 @@ class Recurrent(Layer):
 
     def _run(
         self,
-        run: Callable[[slice, Arrays, Share], None],
-        plan: Plan,
-        kept: Arrays,
+        run: Callable[[slice, Arrays, WorkShare], None],
+        plan: ExecutionPlan,
+        saved: Arrays,
         masks: Arrays,
     ) -> None:
         """Call ``run`` for every group, or for every member of a team."""
         groups = plan.groups
 
         def work(group: slice) -> Arrays:
-            if kept:
-                return kept if len(groups) == 1 else {k: v[group] for k, v in kept.items()}
+            if saved:
+                return saved if len(groups) == 1 else {k: v[group] for k, v in saved.items()}
             mine = {k: v[group] for k, v in masks.items()}
             return self._memory.allocate(group.stop - group.start, plan.longest, mine)
 
         if plan.team == 1:
-            share = alone(self.hidden_size)
+            share = whole_layer(self.hidden_size)
             for_each(lambda g: run(groups[g], work(groups[g]), share), len(groups))
             return
-        arrays, team = work(groups[0]), shares(self.hidden_size, plan.team)
+        arrays, team = work(groups[0]), work_shares(self.hidden_size, plan.team)
 
-        def member(share: Share) -> None:
+        def member(share: WorkShare) -> None:
             run(groups[0], arrays, share)
 
-        together(member, team, lambda: give_up(team[0]))
+        run_team(member, team, lambda: give_up(team[0]))
 
-    def _run_forward(self, x: Array, piece: Arrays, plan: Plan, share: Share) -> None:
+    def _run_forward(
+        self, x: Array, segment: Arrays, plan: ExecutionPlan, share: WorkShare
+    ) -> None:
         project = inputs.project_codes if self.codes else inputs.project_signal
         U, bias = self.params["U"], self.params["b"]
         given, memory = list(self._weights().values()), self._memory
         for begin, end in spans(x.shape[1], plan.steps):
             check_wanted()
-            cut = memory.cut(piece, begin, end)
-            for rows in own_rows(share, self.hidden_size, len(self.cell.gates)):
+            cut = memory.cut(segment, begin, end)
+            for rows in rows_of_share(share, self.hidden_size, len(self.cell.gates)):
                 project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
-            join(share)
+            barrier_between_kernels(share)
             self._cell_kernels.forward(cut["a"], *given, *memory.in_order(cut), share)
 
     def _add_gradients(
-        self, piece: Arrays, x: Array, grads: Arrays, dx: Array, plan: Plan, share: Share
+        self,
+        segment: Arrays,
+        x: Array,
+        grads: Arrays,
+        dx: Array,
+        plan: ExecutionPlan,
+        share: WorkShare,
     ) -> None:
-        """Add what a piece that went backwards gives to the gradients, and write dx."""
+        """Add what a segment that went backwards gives to the gradients, and write dx."""
         memory = self._memory
         for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
-            cut = memory.cut(piece, begin, end)
+            cut = memory.cut(segment, begin, end)
             for first, last in spans(len(x), plan.sum_tiles):
                 check_wanted()
                 tiles, some, sums = slice(first, last), cut, grads
@@ -394,16 +411,16 @@ class Recurrent(Layer):
                 here = (tiles, slice(begin, end))
                 self._collect(some["a"], x[here], sums, dx[here], share)
 
-    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: Share) -> None:
+    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: WorkShare) -> None:
         """Do what `_add_gradients` does for U, b and dx."""
-        for rows in own_rows(share, self.hidden_size, len(self.cell.gates)):
+        for rows in rows_of_share(share, self.hidden_size, len(self.cell.gates)):
             dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
             if self.codes:
                 inputs.project_codes_backward(da[:, :, rows], x, dU)
             else:
                 inputs.project_signal_gradients(da, x, dU, db, rows.start)
         if dx.shape[2]:
-            steps = part(da.shape[1], share)
+            steps = partition(da.shape[1], share)
             inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
 
     def _vectors(self) -> Arrays:
@@ -411,24 +428,24 @@ class Recurrent(Layer):
 
     def _weights(self) -> Arrays:
         """Return what the kernels of the cell take as weights, by name and in their order."""
-        found = self._kernels.steady.values(self._vectors())
+        weights = self._kernels.steady.values(self._vectors())
         if self.cell.matrices:
-            found["V"] = self.params["V"]
-        return {name: found[name] for name in self._source.weights}
+            weights["V"] = self.params["V"]
+        return {name: weights[name] for name in self._source.weights}
 
-    def _outputs(self, tiles: int, T: int, kept: Arrays) -> Array:
-        if self.return_sequences and kept:
-            return kept[self._source.states[0]][:, 1:]
+    def _outputs(self, tiles: int, T: int, saved: Arrays) -> Array:
+        if self.return_sequences and saved:
+            return saved[self._source.states[0]][:, 1:]
         shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
         return empty((tiles, *shape, LANES), self.params["U"].dtype)
 
-    def _plan(self, tiles: int, T: int) -> Plan:
+    def _plan(self, tiles: int, T: int) -> ExecutionPlan:
         bptt, H, gates = self.bptt, self.hidden_size, len(self.cell.gates)
         arrays = gates + len(self._source.states) + len(self._source.scratch)
         n_features = 0 if self.codes else len(self.params["U"])
         step_bytes = arrays * H * LANES * self.params["U"].dtype.itemsize
         size = Size(H, gates, n_features, step_bytes)
-        return plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
+        return execution_plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
 
 
 def _check_dropout(cell: Cell, rate: float) -> None:

@@ -63,7 +63,7 @@ def learning_curves(history: History, data: DataSplits) -> Figure:
 
 
 def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
-    """Draw the counts of label against decision, a panel for each set.
+    """Draw the counts of label against prediction, a panel for each set.
 
     Where there are many classes, colours alone tell the share of each label's clips.
     """
@@ -78,7 +78,7 @@ def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> F
         for (i, j), count in np.ndenumerate(counts) if few else ():
             colour = "white" if shares[i, j] > 0.5 else "black"
             axis.text(j, i, str(count), ha="center", va="center", color=colour, in_layout=False)
-        axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="decision")
+        axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="prediction")
         if len(classes) <= _NAMED:
             names, turned = _named(classes, _SHORT), {"rotation": 30, "ha": "right"}
             axis.set_xticks(range(len(names)), names, **turned if few else {"rotation": 90})

@@ -1,4 +1,4 @@
-"""Arrays for the kernels: rows of lanes that begin where a line of the cache begins."""
+"""Arrays for the kernels, aligned to cache lines: two threads never write to one line."""
 
 import math
 import os
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LINE = 64  # bytes
-_SMALL = 1 << 18  # bytes; below, the care would take longer than what it saves
+_SMALL = 1 << 18  # bytes; below, aligning takes longer than it saves
 
 
 def total() -> int | None:

@@ -23,24 +23,24 @@ from numba.core import event
 from threadpoolctl import threadpool_limits
 
 from ..errors import ConfigError
-from ..kernels.team import BEGUN, DONE, LOOKING, POSTED, hand_over, rest, watch
+from ..kernels.team import BEGUN, DONE, POSTED, SPINNING, hand_over, spin, spin_for_job
 from . import signals
 
-# Some milliseconds: waking a thread that sleeps takes as long as a batch of small work.
-_looks = 5_000_000
-# Some microseconds: until a worker has begun its only kernel, and until it has done with what it
-# does in Python between two kernels, or both would come back at the same time again and again.
-_BEGIN_LOOKS, _APART_LOOKS = 3_000, 20_000
+# Some milliseconds: to wake a sleeping thread takes as long as a small batch.
+_max_spins = 5_000_000
+# Some microseconds: until a worker has begun its only kernel, and until it has done what it does in
+# Python between two kernels. Two threads that come back to Python at once wait for the GIL.
+_BEGIN_SPINS, _APART_SPINS = 3_000, 20_000
 _WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
 MOST_IN_A_CALL = 2e9  # multiplications: a tenth of a second of a slow core
-_NAP = 2e-4  # seconds between looks at long work
+_SLEEP_SECONDS = 2e-4  # while a worker does long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
 # Held while the workers are at work. A signal between two instructions may leave it to a thread
 # that does not use them any more; that thread can take it again, and gives all of it back.
 _busy = threading.RLock()
-_inside = threading.local()  # worker: this thread is one; errors: of those it works together with
+_inside = threading.local()  # worker: this thread is one; errors: of its parallel region
 
 
 class _GivenUpError(BaseException):
@@ -96,10 +96,10 @@ def free_threads() -> int:
     return 1 if numba.config.DISABLE_JIT or getattr(_inside, "worker", False) else get_threads()
 
 
-def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS) -> None:
+def for_each(function: Callable[[int], None], n: int, spins: int = _APART_SPINS) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several.
 
-    ``looks`` is how long a thread that handed work to another stays out of its way.
+    ``spins`` is how long a thread that handed work to another spins without the GIL.
     """
     if n == 1 and _n_threads:
         function(0)
@@ -117,7 +117,7 @@ def for_each(function: Callable[[int], None], n: int, looks: int = _APART_LOOKS)
         return
     try:
         if _busy.acquire(blocking=False):
-            _at_once([drain] * threads, looks=looks)
+            _at_once([drain] * threads, spins=spins)
         else:
             drain()
     finally:
@@ -133,7 +133,7 @@ def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None
     """
     threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
     spans = max(1, min(n, threads * ceil(work / threads / MOST_IN_A_CALL)))
-    for_each(lambda i: function(n * i // spans, n * (i + 1) // spans), spans, _BEGIN_LOOKS)
+    for_each(lambda i: function(n * i // spans, n * (i + 1) // spans), spans, _BEGIN_SPINS)
 
 
 def check_wanted() -> None:
@@ -146,7 +146,7 @@ def check_wanted() -> None:
         raise _GivenUpError
 
 
-def together(
+def run_team(
     member: Callable[[Any], None], shares: Sequence[Any], give_up: Callable[[], None]
 ) -> None:
     """Call ``member(share)`` for all shares at the same time, as they wait for each other.
@@ -170,7 +170,7 @@ def _give_back() -> None:
 def _at_once(
     jobs: Sequence[Callable[[], None]],
     give_up: Callable[[], None] = lambda: None,
-    looks: int = _BEGIN_LOOKS,
+    spins: int = _BEGIN_SPINS,
 ) -> None:
     """Call the first job here and each other one on a worker, and wait for all.
 
@@ -197,7 +197,7 @@ def _at_once(
 
     try:
         for worker, job in zip(helpers, jobs[1:], strict=True):
-            worker.post(partial(run, job), looks)
+            worker.post(partial(run, job), spins)
         run(jobs[0])
     except BaseException as error:  # a signal between two lines of this function
         fail(error)
@@ -222,10 +222,10 @@ def _nothing() -> None:
 
 @final
 class _Worker:
-    """A thread that does one job after the other, and looks out for the next one for a while.
+    """A thread that does one job after the other, and spins for a while before it sleeps.
 
-    Threads look at ``_counts`` without the GIL: the numbers of jobs posted, begun and done, and
-    whether the worker is looking.
+    Threads read ``_counts`` without the GIL: the numbers of jobs posted, begun and done, and
+    whether the worker spins.
     """
 
     def __init__(self) -> None:
@@ -238,24 +238,24 @@ class _Worker:
         self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
         self._thread.start()
 
-    def post(self, job: Callable[[], None], looks: int) -> None:
-        """Start a job, and stay out of its way for so many looks."""
+    def post(self, job: Callable[[], None], spins: int) -> None:
+        """Start a job, and spin so many times without the GIL."""
         self._job = job
         self._number += 1
-        if self._counts[LOOKING, 0] and _looks:
-            hand_over(self._counts, self._number, looks)
+        if self._counts[SPINNING, 0] and _max_spins:
+            hand_over(self._counts, self._number, spins)
         else:
             self._counts[POSTED, 0] = self._number
         self._wake()
 
     def wait(self) -> None:
         """Wait for the end of the job."""
-        looks = max(_looks, 1)
-        while not watch(self._counts, DONE, self._number, looks):
-            looks = 1  # it is long work: leave the core to others
+        spins = max(_max_spins, 1)
+        while not spin(self._counts, DONE, self._number, spins):
+            spins = 1  # it is long work: leave the core to others
             self._counts[POSTED, 0] = self._number  # a signal may have broken `post` off
             self._wake()
-            time.sleep(_NAP)
+            time.sleep(_SLEEP_SECONDS)
             if not self._thread.is_alive():
                 raise RuntimeError("a thread of nnjit has ended")
 
@@ -266,7 +266,7 @@ class _Worker:
     def _serve(self) -> None:
         _inside.worker = True
         for job in range(1, 1 << 62):
-            if not rest(self._counts, job, _looks):
+            if not spin_for_job(self._counts, job, _max_spins):
                 while self._counts[POSTED, 0] < job:
                     self._sleeping.acquire()
             self._counts[BEGUN, 0] = job

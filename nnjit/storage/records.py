@@ -65,7 +65,7 @@ class JobRecord:
 
 @final
 @dataclass(frozen=True)
-class Plan:
+class SweepManifest:
     """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
 
     cwd: str
@@ -81,7 +81,7 @@ class Plan:
         write_atomically(folder / _PLAN, json.dumps(vars(self), indent=1).encode())
 
     @classmethod
-    def read(cls, folder: Path) -> "Plan":
+    def read(cls, folder: Path) -> "SweepManifest":
         """Return the plan in the folder of a sweep.
 
         Raises
@@ -89,7 +89,7 @@ class Plan:
         ConfigError
             Where there is none, or it is damaged.
         """
-        plan: Plan = _read(folder / _PLAN, cls, "start the sweep again")
+        plan: SweepManifest = _read(folder / _PLAN, cls, "start the sweep again")
         return plan
 
 

@@ -17,7 +17,7 @@ from ..reporting import terminal, variants
 from ..reporting.messages import WARNING, explain, one_line_warnings
 from ..runtime import signals
 from ..runtime.text import open_streams, say
-from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, running
+from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, SweepManifest, running
 from ..tracking import without_passwords
 from ..training.run import Outcome
 
@@ -41,12 +41,12 @@ def job(work: Callable[[str], Outcome]) -> float:
     if record is not None and record.status == FINISHED:  # before the sweep was resumed
         return _score(record)
     record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
-    name = title(Plan.read(folder), record)
-    alone = hydra.runtime.choices.get("hydra/launcher") == "basic"
+    name = title(SweepManifest.read(folder), record)
+    in_process = hydra.runtime.choices.get("hydra/launcher") == "basic"
     with signals.heard(), running(folder, record.number):
         record.write(folder)
         try:
-            _work(lambda: work(name if alone else ""), record, output)
+            _work(lambda: work(name if in_process else ""), record, output)
         finally:
             record.warnings = _warnings(output)
             record.write(folder)
@@ -97,7 +97,7 @@ def print_ended(folder: Path, number: int) -> None:
     """Print how a job ended whose own words are not heard here."""
     record = JobRecord.read(folder, number)
     if record is not None:
-        say(terminal.job_line(title(Plan.read(folder), record), record))
+        say(terminal.job_line(title(SweepManifest.read(folder), record), record))
 
 
 def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
@@ -127,10 +127,10 @@ def _printing_to(file: Any) -> Iterator[None]:
 def varied(hydra: Any) -> list[str]:
     """Return the overrides that set a job apart in its sweep, given Hydra's own configuration."""
     overrides = without_passwords(list(hydra.overrides.task))
-    return variants.chosen(overrides, Plan.read(Path(hydra.sweep.dir)).varied)
+    return variants.chosen(overrides, SweepManifest.read(Path(hydra.sweep.dir)).varied)
 
 
-def title(plan: Plan, record: JobRecord) -> str:
+def title(plan: SweepManifest, record: JobRecord) -> str:
     """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
     total = "" if plan.total is None else f"/{plan.total}"
     return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"

@@ -29,7 +29,16 @@ from ..reporting.messages import one_line_errors
 from ..runtime.places import given_path
 from ..runtime.secrets import hide
 from ..runtime.text import markdown_block
-from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord, Plan, read_all, running
+from ..storage.records import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    RUNNING,
+    JobRecord,
+    SweepManifest,
+    read_all,
+    running,
+)
 from ..tracking import Parent, SweepInfo, SweepReport, Tracker, without_passwords
 from ..tracking.parent import VARIABLE
 from ..tracking.recording import Step, carry_out
@@ -70,7 +79,7 @@ class SweepCallback(Callback):
 class Sweep:
     """A sweep under way in this process."""
 
-    def __init__(self, folder: Path, plan: Plan, parent: Parent) -> None:
+    def __init__(self, folder: Path, plan: SweepManifest, parent: Parent) -> None:
         self.folder, self.plan, self.parent = folder, plan, parent
 
     @classmethod
@@ -94,7 +103,7 @@ class Sweep:
         given = without_passwords([sys.argv[1:], overrides, varied, total, jobs])
         before = _resumed or search.earlier(config)
         folder = before or Path(config.hydra.sweep.dir).resolve()
-        sweep = cls(folder, Plan(os.getcwd(), *given), parent)
+        sweep = cls(folder, SweepManifest(os.getcwd(), *given), parent)
         sweep._start(new=before is None)
         _tell_jobs(config, sweep)
         return sweep
@@ -143,8 +152,8 @@ class Sweep:
         given = [o.partition("=")[2] for o in self.plan.overrides if o.startswith("name=")]
         keys = {"model", "experiment", "search", *(self.plan.varied or [])}
         pairs = {o.partition("=")[0].lstrip("+~"): o for o in self.plan.overrides}
-        telling = [o for key, o in pairs.items() if key in keys]
-        return " ".join(given or telling or self.plan.overrides) or "sweep"
+        distinguishing = [o for key, o in pairs.items() if key in keys]
+        return " ".join(given or distinguishing or self.plan.overrides) or "sweep"
 
     def close(self, interrupted: bool) -> int:
         """Print and record what the jobs came to; return the number that did not finish."""
@@ -233,7 +242,7 @@ class Sweep:
 
 
 @contextlib.contextmanager
-def closing() -> Iterator[None]:
+def open_sweep() -> Iterator[None]:
     """Close the sweep that begins inside, if one does, however it ends.
 
     Raises
@@ -284,9 +293,9 @@ def resumed(arguments: list[str]) -> list[str]:
     return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
 
 
-def _recorded(folder: Path) -> Plan:
+def _recorded(folder: Path) -> SweepManifest:
     """Return the plan in the folder of a sweep, with the names of today."""
-    plan = Plan.read(folder)
+    plan = SweepManifest.read(folder)
     jobs = plan.jobs and [[former.override(o) for o in job] for job in plan.jobs]
     return replace(plan, arguments=[former.override(a) for a in plan.arguments], jobs=jobs)
 

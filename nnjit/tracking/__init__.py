@@ -1,7 +1,7 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
 from . import views
-from .address import alone, store_folders, store_uri, without_passwords
+from .address import database_lock, store_folders, store_uri, without_passwords
 from .base import NoTracker, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport
@@ -21,7 +21,7 @@ __all__ = [
     "SweepInfo",
     "SweepReport",
     "Tracker",
-    "alone",
+    "database_lock",
     "find_by_checkpoint",
     "find_unfinished",
     "store_folders",

@@ -73,7 +73,7 @@ def opening(uri: str) -> Iterator[None]:
     MLflow itself tries for minutes, which is right in the middle of a run and wrong for a slip in
     an address.
     """
-    with few_retries() if is_server(uri) else alone(uri):
+    with few_retries() if is_server(uri) else database_lock(uri):
         path = sqlite_file(uri)
         if path is not None and path.exists():
             mend(path.absolute())
@@ -83,7 +83,7 @@ def opening(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(uri: str) -> Iterator[None]:
+def database_lock(uri: str) -> Iterator[None]:
     """Hold the lock of a database, which processes take while they make or migrate its tables.
 
     Two that do so at once break a new database for good, or fail.

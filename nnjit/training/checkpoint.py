@@ -231,7 +231,7 @@ class Checkpoint(Callback):
 
 
 @contextlib.contextmanager
-def alone(path: Path, timeout: float = 1.0) -> Iterator[None]:
+def run_lock(path: Path, timeout: float = 1.0) -> Iterator[None]:
     """Keep other processes from the run of a checkpoint; the lock ends with the process.
 
     Raises
@@ -259,7 +259,7 @@ def is_held(path: Path) -> bool:
     if not _lock_path(path).exists():
         return False
     try:
-        with alone(path, timeout=0):
+        with run_lock(path, timeout=0):
             return False
     except CheckpointError:
         return True

@@ -62,13 +62,13 @@ def _balanced_accuracy(confusion: NDArray[np.int64]) -> Ratio:
 
 
 def _correlation(confusion: NDArray[np.int64]) -> Ratio:
-    """Return Matthews' correlation of label and decision (Gorodkin 2004) as a fraction."""
-    n, labels, decisions = (
+    """Return Matthews' correlation of label and prediction (Gorodkin 2004) as a fraction."""
+    n, labels, predictions = (
         values.astype(np.float64)
         for values in (confusion.sum(), confusion.sum(axis=1), confusion.sum(axis=0))
     )
-    spread = (n * n - labels @ labels) * (n * n - decisions @ decisions)
-    return n * np.trace(confusion) - labels @ decisions, np.sqrt(spread)
+    spread = (n * n - labels @ labels) * (n * n - predictions @ predictions)
+    return n * np.trace(confusion) - labels @ predictions, np.sqrt(spread)
 
 
 def _roc_auc(truth: NDArray[np.bool_], score: NDArray[Any]) -> float:
@@ -140,10 +140,10 @@ def bounds(key: str) -> tuple[float, float] | None:
 
 
 def confusion_matrix(
-    labels: NDArray[np.int64], decisions: NDArray[np.int64], n_classes: int
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.int64]:
-    """Return the counts, (n_classes, n_classes), rows by label and columns by decision."""
-    cells = np.bincount(labels * n_classes + decisions, minlength=n_classes**2)
+    """Return the counts, (n_classes, n_classes), rows by label and columns by prediction."""
+    cells = np.bincount(labels * n_classes + predictions, minlength=n_classes**2)
     return cells.reshape(n_classes, n_classes)
 
 

@@ -197,7 +197,7 @@ class Trainer(Part):
         logits = model.logits(x)
         values, _ = self.loss(logits, model.activation, self._targets(model, labels))
         p = model.activation.forward(logits.T).T
-        confusion = metrics.confusion_matrix(labels, model.decide(p), n_classes)
+        confusion = metrics.confusion_matrix(labels, model.most_probable(p), n_classes)
         found, undefined = metrics.scores(confusion, positive, classes)
         means = {k: float(metrics.METRICS[k].function(values)) for k in metrics.names("losses")}
         return Evaluation({**means, **found}, undefined, confusion, p)
@@ -324,7 +324,7 @@ class Trainer(Part):
             self.optimizer.step(model.params, gradients, epoch)
             seconds, state = time.perf_counter() - began, dropout.bit_generator.state
             progress.position = Position(epoch, batch + 1, dict(state), seconds)
-            correct = model.decide(model.activation.forward(logits.T).T) == labels[rows]
+            correct = model.most_probable(model.activation.forward(logits.T).T) == labels[rows]
             progress.mark_batch(batch, loss, float(correct.mean()))
             for callback in callbacks:
                 callback.on_batch_end(progress)

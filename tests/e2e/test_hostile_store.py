@@ -13,7 +13,7 @@ import pytest
 import yaml
 from commands import PREDICT, RUN, SMALL, client, python, refused, runs, start, succeeded
 
-from nnjit.storage.records import Plan
+from nnjit.storage.records import SweepManifest
 from nnjit.training.checkpoint import FORMAT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
@@ -169,7 +169,7 @@ def replan(store, **change):
     found, run = find(store, "sweep", "FAILED")
     folder = Path(run.data.tags["nnjit.folder"])
     plan = json.loads((folder / "sweep.json").read_text()) | change
-    Plan(**plan).write(folder)
+    SweepManifest(**plan).write(folder)
     return found, run, folder, plan
 
 

@@ -18,7 +18,7 @@ from nnjit.errors import NnjitError
 from nnjit.storage.files import weights_digest
 from nnjit.tracking import Store, store_uri
 from nnjit.tracking.client import open_store
-from nnjit.training.checkpoint import FORMAT, Checkpoint, alone
+from nnjit.training.checkpoint import FORMAT, Checkpoint, run_lock
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 
@@ -278,7 +278,7 @@ def test_a_checkpoint_of_a_run_on_record_asks_for_its_store(left, tmp_path):
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(left):
     place, run_id, path = left
-    with alone(path):
+    with run_lock(path):
         error = refuses(place, f"resume={run_id}")
         assert "another process is still at work" in error
         error = refuses(place, "resume=latest")

@@ -94,15 +94,15 @@ def test_baselines_and_intervals(run):
 def test_predictions_give_the_metrics_again(folder, run):
     pandas, scores = pytest.importorskip("pandas"), pytest.importorskip("sklearn.metrics")
     table = pandas.read_csv(artifact(folder[0], run, "predictions.csv"))
-    columns = ["set", "file", "offset", "label", "decision", "p_nylon", "p_steel"]
+    columns = ["set", "file", "offset", "label", "prediction", "p_nylon", "p_steel"]
     assert list(table.columns) == columns
     assert len(table) == 48
     for name, rows in table.groupby("set"):
         found = {m: run.data.metrics[f"final/{name}_{m}"] for m in ("accuracy", "roc_auc", "mcc")}
-        assert found["accuracy"] == pytest.approx((rows.label == rows.decision).mean())
-        assert found["mcc"] == pytest.approx(scores.matthews_corrcoef(rows.label, rows.decision))
+        assert found["accuracy"] == pytest.approx((rows.label == rows.prediction).mean())
+        assert found["mcc"] == pytest.approx(scores.matthews_corrcoef(rows.label, rows.prediction))
         assert found["roc_auc"] == scores.roc_auc_score(rows.label == "steel", rows.p_steel)
-        assert ((rows.p_steel > rows.p_nylon) == (rows.decision == "steel")).all()
+        assert ((rows.p_steel > rows.p_nylon) == (rows.prediction == "steel")).all()
 
 
 def test_dataset_and_digest(folder, run):
@@ -153,7 +153,7 @@ print(json.dumps(table.to_dict("list")))
     import numpy as np
 
     expected = Classifier.load(model_file(folder[0], run)).predict(np.load(tmp_path / "codes.npy"))
-    assert table["decision"] == [("nylon", "steel")[k] for k in expected.decisions]
+    assert table["prediction"] == [("nylon", "steel")[k] for k in expected.predictions]
     np.testing.assert_allclose(table["p_steel"], expected.probabilities[:, 1], rtol=1e-6)
 
 

@@ -106,7 +106,7 @@ def test_model_files(sound, tmp_path):
                 continue
             if classifier.model.inputs.n_steps == codes.shape[1]:
                 with np.errstate(all="ignore"):
-                    assert len(classifier.predict(codes % 2).decisions) == 3
+                    assert len(classifier.predict(codes % 2).predictions) == 3
                 read += 1
     assert read > 0
 

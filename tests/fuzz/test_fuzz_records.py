@@ -12,7 +12,7 @@ from nnjit.commands import reproduce
 from nnjit.config.build import build
 from nnjit.errors import ConfigError, NnjitError, TrackingError
 from nnjit.reporting import terminal, variants
-from nnjit.storage.records import FINISHED, JobRecord, Plan, read_all
+from nnjit.storage.records import FINISHED, JobRecord, SweepManifest, read_all
 from nnjit.sweeps import sweep
 from nnjit.tracking import Store
 from nnjit.training import metrics
@@ -89,7 +89,7 @@ def text(rng, plain):
 def test_records_of_jobs(tmp_path):
     path, out, read = tmp_path / "records" / "0.json", terminal.console(), 0
     path.parent.mkdir()
-    plan = Plan(".", [], [], ["model"], 1, None)
+    plan = SweepManifest(".", [], [], ["model"], 1, None)
     for seed in mutate.cases(60):
         path.write_bytes(text(random.Random(seed), RECORD))
         with mutate.limited(seed):
@@ -112,7 +112,9 @@ def test_records_of_jobs(tmp_path):
 def test_plans_of_sweeps(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_resumed", None)
     monkeypatch.chdir(tmp_path)
-    plan = Plan(str(tmp_path), ARGUMENTS, ARGUMENTS[1:], ["seed"], 2, [["seed=1"], ["seed=2"]], "p")
+    plan = SweepManifest(
+        str(tmp_path), ARGUMENTS, ARGUMENTS[1:], ["seed"], 2, [["seed=1"], ["seed=2"]], "p"
+    )
     read = 0
     for seed in mutate.cases(60):
         (tmp_path / "sweep.json").write_bytes(text(random.Random(seed), vars(plan)))

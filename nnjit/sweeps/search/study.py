@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...errors import ConfigError
 from ...runtime.places import given_path
-from ...tracking import alone, without_passwords
+from ...tracking import database_lock, without_passwords
 from ...tracking.sqlite import sqlite_file, sqlite_uri
 from ...training.callbacks import Callback, Progress
 from ...training.run import Trained, TrainingRun
@@ -23,7 +23,7 @@ _WAIT = 60  # seconds for other processes to let go of an SQLite file
 
 @final
 @dataclass(frozen=True)
-class Place:
+class StudyConfig:
     """Where a study is kept, and how its trials are pruned."""
 
     name: str
@@ -32,8 +32,8 @@ class Place:
     n_warmup_epochs: int
 
     @classmethod
-    def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "Place":
-        """Return the place that a configuration names; ``sweeper`` is its ``hydra.sweeper``."""
+    def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "StudyConfig":
+        """Return what a configuration says; ``sweeper`` is its ``hydra.sweeper``."""
         root = given_path(OmegaConf.select(cfg, "tracking.root") or "runs").resolve()
         storage = sweeper.storage or sqlite_uri(root / "optuna.db")
         n_unpruned = int(sweeper.n_unpruned_trials) if sweeper.prune else None
@@ -63,7 +63,7 @@ class Place:
         )
         arguments = {"timeout": _WAIT} if self.file else {}
         try:
-            with alone(self.storage):
+            with database_lock(self.storage):
                 storage = optuna.storages.RDBStorage(self.storage, {"connect_args": arguments})
             make = optuna.load_study
             if "direction" in options:
@@ -85,12 +85,12 @@ class Trial(Callback):
     ``params`` are what the trial tries; ``pruned`` is the epoch after which it was ended, or None.
     """
 
-    def __init__(self, place: Place, number: int) -> None:
+    def __init__(self, config: StudyConfig, number: int) -> None:
         optuna = load_optuna()
-        study = place.open(sampler=optuna.samplers.RandomSampler())
+        study = config.open(sampler=optuna.samplers.RandomSampler())
         frozen = study.get_trials(deepcopy=False)[number]
         self._trial = optuna.Trial(study, frozen._trial_id)
-        self.study, self.number = place.name, number
+        self.study, self.number = config.name, number
         self.params: dict[str, Any] = dict(frozen.params)
         self.pruned: int | None = None
 

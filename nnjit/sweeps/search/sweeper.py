@@ -29,7 +29,7 @@ from ...tracking.summary import flatten
 from ...training.metrics import higher_is_better
 from ...training.summary import summary_key
 from ..notes import NOTES
-from .study import Place, Trial, load_optuna, sampler, trial_seed
+from .study import StudyConfig, Trial, load_optuna, sampler, trial_seed
 
 TARGET = "hydra_plugins.nnjit.SearchSweeper"
 _APART = (
@@ -46,7 +46,7 @@ def trial_of(hydra: DictConfig, cfg: DictConfig) -> Trial | None:
     """Return the trial that a job of Hydra belongs to, None where it is none of a search."""
     if hydra.mode is None or hydra.mode.name != "MULTIRUN" or not is_search(hydra):
         return None
-    return Trial(Place.of(hydra.sweeper, cfg), hydra.job.num)
+    return Trial(StudyConfig.of(hydra.sweeper, cfg), hydra.job.num)
 
 
 def is_search(hydra: DictConfig) -> bool:
@@ -58,11 +58,11 @@ def earlier(config: DictConfig) -> Path | None:
     """Return the folder of the study that a search goes on with, if any."""
     if not is_search(config.hydra):
         return None
-    place = Place.of(config.hydra.sweeper, config)
-    if place.file is not None and not place.file.exists():
+    settings = StudyConfig.of(config.hydra.sweeper, config)
+    if settings.file is not None and not settings.file.exists():
         return None
     try:
-        known = place.open().user_attrs
+        known = settings.open().user_attrs
     except KeyError:
         return None
     folder = Path(str(known.get("folder", "")))
@@ -87,7 +87,7 @@ class SearchSweeper(Sweeper):
         seed: int | None,
         n_startup_trials: int,
         params: DictConfig | None = None,
-        **place: Any,
+        **settings: Any,
     ) -> None:
         if n_trials < 1 or n_jobs < -1 or n_jobs == 0:
             raise ConfigError(
@@ -107,14 +107,14 @@ class SearchSweeper(Sweeper):
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self._place = Place.of(config.hydra.sweeper, config)
+        self._settings = StudyConfig.of(config.hydra.sweeper, config)
         self._folder = Path(config.hydra.sweep.dir)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the study has as many as it should."""
         self._fixed, self._space = self._read(arguments)
         recipe = self._recipe()
-        with self._alone():
+        with self._study_lock():
             self._study = self._open()
             try:
                 self._begin(recipe)
@@ -166,7 +166,7 @@ class SearchSweeper(Sweeper):
     def _open(self) -> Any:
         """Return the study, a new one where there is none of that name."""
         more = higher_is_better(str(self._config.trainer.monitor))
-        return self._place.open(direction="maximize" if more else "minimize")
+        return self._settings.open(direction="maximize" if more else "minimize")
 
     def _begin(self, recipe: dict[str, str]) -> None:
         """Take note of what the trials have in common, or see that it is as it was."""
@@ -174,27 +174,27 @@ class SearchSweeper(Sweeper):
         for key in sorted({**known, **recipe}):
             if known.get(key) != recipe.get(key):
                 raise ConfigError(
-                    f"the study {self._place.name} was begun with {key}={known.get(key)}, not "
+                    f"the study {self._settings.name} was begun with {key}={known.get(key)}, not "
                     f"{recipe.get(key)}: start another with hydra.sweeper.study=NAME"
                 )
         self._study.set_user_attr("recipe", json.dumps(recipe))
         self._study.set_user_attr("folder", str(self._folder))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _study_lock(self) -> Iterator[None]:
         """Keep another search out of the same study: each takes open trials for its own."""
         from filelock import FileLock, Timeout
 
-        beside = self._place.file or Path("runs", "optuna").resolve()
+        beside = self._settings.file or Path("runs", "optuna").resolve()
         beside.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(beside.with_name(f".{beside.name}.{self._place.name}.lock"), timeout=0)
+        lock = FileLock(beside.with_name(f".{beside.name}.{self._settings.name}.lock"), timeout=0)
         try:
             with lock:
                 yield
         except Timeout:
             raise ConfigError(
-                f"another process searches in the study {self._place.name}: wait for it, or start "
-                "another with hydra.sweeper.study=NAME"
+                f"another process searches in the study {self._settings.name}: wait for it, or "
+                "start another with hydra.sweeper.study=NAME"
             ) from None
 
     def _finish_begun(self) -> None:
@@ -210,7 +210,7 @@ class SearchSweeper(Sweeper):
         for key, value in trial.params.items():
             if key not in known or not _may_be(value, known[key]):
                 raise ConfigError(
-                    f"trial {trial.number} of the study {self._place.name} tried {short(key)}="
+                    f"trial {trial.number} of the study {self._settings.name} tried {short(key)}="
                     f"{short(value)}, which this search does not: start another with "
                     "hydra.sweeper.study=NAME"
                 )
@@ -251,8 +251,8 @@ class SearchSweeper(Sweeper):
             f"{sum(t.state.name == state for t in trials)} {name}"
             for state, name in _STATES.items()
         ]
-        where = without_passwords(self._place.storage)
-        lines = [f"study    {self._place.name} in {where}: {', '.join(counts)}"]
+        where = without_passwords(self._settings.storage)
+        lines = [f"study    {self._settings.name} in {where}: {', '.join(counts)}"]
         values, files = {}, []
         if any(t.state.name == "COMPLETE" for t in trials):
             best = self._study.best_trial
