@@ -112,7 +112,8 @@ class Sigmoid(Activation):
 
     def backward(self, dy: Array, y: Array, z: Array) -> Array:
         """Return ``dy * y * (1 - y)``."""
-        return dy * y * (1 - y)
+        dz: Array = dy * y * (1 - y)
+        return dz
 
 
 @final
@@ -127,7 +128,8 @@ class Tanh(Activation):
 
     def backward(self, dy: Array, y: Array, z: Array) -> Array:
         """Return ``dy * (1 - y**2)``."""
-        return dy * (1 - y * y)
+        dz: Array = dy * (1 - y * y)
+        return dz
 
 
 @final
@@ -147,7 +149,8 @@ class Softmax(Activation):
         """Return ``log(y)``, stable for any z."""
         z = z / self.temperature
         z = z - z.max(axis=-2, keepdims=True)
-        return z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
+        log_y: Array = z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
+        return log_y
 
     def forward(self, z: Array) -> Array:
         """Return probabilities that sum to 1."""
@@ -155,7 +158,8 @@ class Softmax(Activation):
 
     def backward(self, dy: Array, y: Array, z: Array) -> Array:
         """Return ``y * (dy - sum(dy * y)) / temperature``."""
-        return y * (dy - (dy * y).sum(axis=-2, keepdims=True)) / self.temperature
+        dz: Array = y * (dy - (dy * y).sum(axis=-2, keepdims=True)) / self.temperature
+        return dz
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

@@ -115,7 +115,8 @@ def backward(
             values[cell.graph.make("seed", value=state).index] = value
 
         def at(node: Node, values: Values = values) -> Array:
-            return compute(node, values, matrices) + np.zeros_like(dy[:, 0])
+            value: Array = compute(node, values, matrices) + np.zeros_like(dy[:, 0])
+            return value
 
         da = np.concatenate([at(adjoint.inputs[gate]) for gate in cell.gates], axis=-1)
         grads["x"][:, t] = da @ params["U"].T

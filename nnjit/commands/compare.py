@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from ..errors import ConfigError
 from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.places import given_path
+from ..runtime.secrets import without_passwords
 from ..runtime.text import say
 from ..training.metrics import METRICS
 from .arguments import key_values, store_options
@@ -250,7 +251,6 @@ _FORMAT = {"csv": _csv, "json": _json}
 def _pages(store: "Store", runs: Sequence["RecordedRun"], options: Options) -> list[str]:
     """Return where MLflow shows these runs side by side; save a view where that is asked for."""
     from ..tracking import views
-    from ..tracking.address import without_passwords
 
     local = not options.uri.startswith(("http://", "https://"))
     server = _PORT if local else without_passwords(options.uri).rstrip("/")

@@ -26,6 +26,7 @@ from ..runtime.secrets import hide
 from ..runtime.text import markdown_block
 from ..sweeps import jobs, plugins, sweep
 from ..sweeps.search import sweeper as search
+from ..sweeps.search.study import Trial
 from ..tracking import without_passwords
 from ..tracking.parent import JOB_TAG
 from ..training.checkpoint import FILE_NAME, run_lock
@@ -80,9 +81,7 @@ def run(cfg: DictConfig, live_title: str = "") -> Outcome:
         return assemble(cfg, describe, hydra_cfg.runtime.cwd, more).execute().outcome
 
 
-def _describe(
-    cfg: DictConfig, model: Sequential, data: DataSplits, trial: search.Trial | None
-) -> RunInfo:
+def _describe(cfg: DictConfig, model: Sequential, data: DataSplits, trial: Trial | None) -> RunInfo:
     """Return what the record says of this run: name, recipe, tags."""
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}

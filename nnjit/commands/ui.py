@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TrackingError
 from ..reporting.messages import one_line_errors, one_line_warnings
+from ..runtime.secrets import without_passwords
 from .arguments import key_values, store_options
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ def _serve(uri: str, host: str, port: int, options: Mapping[str, str]) -> None:
 
 def _print_pages(store: "Store", server: str, options: Mapping[str, str]) -> None:
     from ..tracking import views
-    from ..tracking.address import without_passwords
 
     server = without_passwords(server)
     newest = store.runs(most=1)

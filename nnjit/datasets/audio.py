@@ -9,7 +9,7 @@ header says. The result is that of whole arrays, to the bit.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import soxr
@@ -213,12 +213,12 @@ def mean_of(blocks: Iterable[NDArray[np.float64]], count: int) -> np.float64:
 class _Pieces:
     """Blocks of any length, taken in pieces of a given length."""
 
-    def __init__(self, blocks: Iterable[NDArray]) -> None:
+    def __init__(self, blocks: Iterable[NDArray[Any]]) -> None:
         self._blocks = iter(blocks)
-        self._rest: list[NDArray] = []
+        self._rest: list[NDArray[Any]] = []
         self._count = 0
 
-    def take(self, n: int) -> NDArray:
+    def take(self, n: int) -> NDArray[Any]:
         """Return the next `n` values, or fewer where the blocks end."""
         while self._count < n and (block := next(self._blocks, None)) is not None:
             self._rest.append(block)

@@ -124,7 +124,7 @@ def _moves(set_of: Indices, held: Counts, counts: Counts, goal: Goal) -> Counts:
     enter = counts**2 @ weight.T + counts @ slope.T
     empties = ((held[set_of] == counts) & (counts > 0) & needed[set_of]).sum(axis=1)
     fills = (counts > 0).astype(float) @ ((held == 0) & needed).astype(float).T
-    change = (leave + _EMPTY * empties)[:, None] + enter - _EMPTY * fills
+    change: Counts = (leave + _EMPTY * empties)[:, None] + enter - _EMPTY * fills
     change[np.arange(len(counts)), set_of] = 0
     return change
 
@@ -134,7 +134,7 @@ def _swaps(ours: Counts, theirs: Counts, held: Counts, goal: Goal, sets: list[in
     weight, needed = goal.weight[sets], goal.needed[sets]
     slope = 2 * (held - goal.wanted[sets]) * weight
     tilt, bend = slope[1] - slope[0], weight.sum(axis=0)
-    change = (ours @ tilt + ours**2 @ bend)[:, None] + theirs**2 @ bend - theirs @ tilt
+    change: Counts = (ours @ tilt + ours**2 @ bend)[:, None] + theirs**2 @ bend - theirs @ tilt
     change -= 2 * (ours * bend) @ theirs.T
     # A count becomes 0 where one track was all of it and the other brings none; or the reverse.
     only = [
@@ -146,4 +146,5 @@ def _swaps(ours: Counts, theirs: Counts, held: Counts, goal: Goal, sets: list[in
         ((tracks > 0) & (held[i] == 0) & needed[i]).sum(axis=1)
         for i, tracks in ((1, ours), (0, theirs))
     ]
-    return change + _EMPTY * (empties - fills[0][:, None] - fills[1])
+    change += _EMPTY * (empties - fills[0][:, None] - fills[1])
+    return change

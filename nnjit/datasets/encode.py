@@ -12,11 +12,13 @@ from ..errors import ConfigError, DataError
 
 
 def _uniform(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:
-    return np.minimum(np.floor(levels * x), levels - 1)
+    steps: NDArray[np.floating] = np.minimum(np.floor(levels * x), levels - 1)
+    return steps
 
 
 def _ceil(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:
-    return np.ceil((levels - 1) * x)
+    steps: NDArray[np.floating] = np.ceil((levels - 1) * x)
+    return steps
 
 
 def _mulaw(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:

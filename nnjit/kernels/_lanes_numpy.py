@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 LANES = 16
 HAS_PERMUTE = True  # the shorter way, so that it is seen uncompiled too
 Lanes = NDArray[np.floating[Any]]
+Codes = NDArray[np.integer[Any]]
 
 
 def load(array: Lanes, i: int, t: int, j: int) -> Lanes:
@@ -74,12 +75,12 @@ def transpose(dst: Lanes, i: int, j: int, src: Lanes, s: int, t: int, k: int) ->
     dst[i, j : j + LANES] = src[s, t, k : k + LANES].T
 
 
-def transpose_rows(dst: Lanes, i: int, j: int, src: Lanes, rows: Lanes, q: int) -> None:
+def transpose_rows(dst: Lanes, i: int, j: int, src: Lanes, rows: Codes, q: int) -> None:
     """Write ``dst[i, j + a, b] = src[rows[b], q + a]`` for a, b below LANES."""
     dst[i, j : j + LANES] = src[rows[:LANES], q : q + LANES].T
 
 
-def lookup(table: Lanes, codes: Lanes, i: int, t: int) -> Lanes:
+def lookup(table: Lanes, codes: Codes, i: int, t: int) -> Lanes:
     """Return ``table[codes[i, t, :]]`` for a table of LANES entries, held as lanes."""
     return table[codes[i, t]]
 

@@ -129,7 +129,8 @@ class Dense(Layer):
                 sums[first:last, i, 0] = rows.transpose(0, 2, 1)
 
         for_spans(run, len(sums), work)
-        return sums.sum(axis=0)[:, 0] + b[:, None]
+        z: Array = sums.sum(axis=0)[:, 0] + b[:, None]
+        return z
 
     def linear_backward(self, dz: Array, x: Array) -> tuple[Array | None, Gradients]:
         """Return the gradients of x, W and b from that of the logits."""

@@ -35,4 +35,5 @@ def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.empty(shape, dtype)
     memory = np.empty(size + _LINE, np.uint8)
     begin = -memory.ctypes.data % _LINE
-    return memory[begin : begin + size].view(dtype).reshape(shape)
+    rows: NDArray[Any] = memory[begin : begin + size].view(dtype)
+    return rows.reshape(shape)

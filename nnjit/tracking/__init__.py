@@ -1,7 +1,8 @@
 """The record of runs. This package alone knows MLflow, and imports it when a run is tracked."""
 
+from ..runtime.secrets import without_passwords
 from . import views
-from .address import database_lock, store_folders, store_uri, without_passwords
+from .address import database_lock, store_folders, store_uri
 from .base import NoTracker, Tracker
 from .mlflow_tracker import MlflowTracker
 from .parent import NoParent, Parent, SweepInfo, SweepReport

@@ -9,7 +9,8 @@ from typing import Any, final
 from ..errors import TrackingError
 from ..runtime import signals
 from ..runtime.places import have_home
-from .address import check_address, few_retries, opening, without_passwords
+from ..runtime.secrets import without_passwords
+from .address import check_address, few_retries, opening
 from .sqlite import sqlite_file
 
 _PATIENCE = 30  # seconds, for a server to take a file

@@ -14,12 +14,13 @@ from ..errors import TrackingError
 from ..runtime import signals
 from ..runtime.environment import environment
 from ..runtime.places import given_path
+from ..runtime.secrets import without_passwords
 from ..storage.files import weights_digest
 from ..training.callbacks import Progress
 from ..training.history import Epoch
 from ..training.run import RunInfo, Trained, told
 from ..training.summary import of_scores, summarise
-from .address import few_retries, is_server, store_uri, warn_of_other_store, without_passwords
+from .address import few_retries, is_server, store_uri, warn_of_other_store
 from .artifacts import Artifacts
 from .base import Tracker
 from .client import open_store, writing

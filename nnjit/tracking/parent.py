@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..errors import TrackingError
+from ..runtime.secrets import without_passwords
 from ..storage.records import FAILED, FINISHED, KILLED, RUNNING, JobRecord
-from .address import without_passwords
 from .client import open_store, writing
 from .summary import metric_keys
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..config.trust import is_within, within
 from ..errors import TrackingError
+from ..runtime.secrets import without_passwords
 from ..training.checkpoint import is_held
-from .address import without_passwords
 from .recorded import RecordedRun
 from .store import Store
 

@@ -51,7 +51,7 @@ def trial_of(hydra: DictConfig, cfg: DictConfig) -> Trial | None:
 
 def is_search(hydra: DictConfig) -> bool:
     """Tell whether the jobs of a sweep are trials of a search."""
-    return hydra.sweeper.get("_target_") == TARGET
+    return bool(hydra.sweeper.get("_target_") == TARGET)
 
 
 def earlier(config: DictConfig) -> Path | None:
