@@ -1,6 +1,6 @@
 """The tables of ``nnjit.compare``: a line for each run, or for each group of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from ..training import metrics
-from . import terminal
+from . import terminal, verdict
 from .variants import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -121,6 +121,21 @@ def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
         terminal.parts_table(rows, (*keys, *shown), keys, longest) for shown in (whole, *_GROUPED)
     )
     out.print(terminal.whole(tables, out.width))
+    for s in dict.fromkeys(row["set"] for part in rows for row in part):
+        if line := verdict.comparison(s, _judged(groups, s)):
+            out.print(line)
+
+
+def _judged(
+    groups: Mapping[tuple[str, ...], Sequence["RecordedRun"]], s: str
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield name, interval and baseline of each group that has been measured on a set."""
+    for names, members in groups.items():
+        mean, baseline = (
+            _estimate(members, key) for key in (f"{s}/accuracy", f"baseline/{s}_accuracy")
+        )
+        if mean is not None and baseline is not None:
+            yield " ".join(names), mean.low, mean.high, baseline.mean
 
 
 def _group_row(

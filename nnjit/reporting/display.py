@@ -7,14 +7,20 @@ from typing import final
 from rich.live import Live
 from rich.text import Text
 
-from ..datasets import DataSplits
 from ..parts import Part
 from ..runtime.text import printable, say
 from ..training.callbacks import Callback, Progress
-from ..training.history import History
-from ..training.metrics import majority_baseline, wilson_interval
 from ..training.run import Trained, TrainingRun
-from .terminal import PlainConsole, console, epoch_line, epoch_table, live_line
+from . import verdict
+from .terminal import (
+    PlainConsole,
+    best_line,
+    console,
+    epoch_line,
+    epoch_table,
+    live_line,
+    verdict_table,
+)
 
 _REFRESH = 0.1  # seconds between two pictures of the live line
 
@@ -78,7 +84,9 @@ class Display(Callback, Part):
         if self._run is None:
             return
         self._out.print(epoch_table(progress.history, self._run.info.name, self._out.width))
-        self._out.print(verdict(progress.history, self._run.data))
+        rows = verdict.accuracies(progress.history, self._run.data)
+        self._out.print(verdict_table(rows), verdict.sentence(rows), sep="")
+        self._out.print(best_line(progress.history), end="\n\n")
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
         """Print what the other callbacks have to tell."""
@@ -97,21 +105,3 @@ class Display(Callback, Part):
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def verdict(history: History, data: DataSplits) -> str:
-    """Return, for each set, the final accuracy, its interval and the guess it must beat."""
-    lines = []
-    for name, clips in data.sets().items():
-        accuracy = history.final.sets[name].values["accuracy"]
-        low, high = wilson_interval(accuracy, len(clips))
-        lines.append(
-            f"{name:5}  accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f} if the "
-            f"{len(clips)} clips of {len(set(clips.tracks))} tracks were independent; "
-            f"always answering the largest class {majority_baseline(clips.labels):.3f}"
-        )
-    lines.append(
-        f"best   epoch {history.best.epoch} by {history.monitor}: "
-        f"{history.best.flat()[history.monitor]:.4f}\n"
-    )
-    return "\n".join(lines)

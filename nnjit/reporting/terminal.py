@@ -17,6 +17,7 @@ from ..training.callbacks import Progress
 from ..training.history import Epoch, History
 from ..training.metrics import METRICS, compared, shown
 from ..training.summary import summary_key
+from .verdict import TITLES, Accuracy
 
 _MAX_ROWS = 40
 _PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
@@ -172,6 +173,18 @@ def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table
         ),
         width,
     )
+
+
+def verdict_table(rows: Sequence[Accuracy]) -> Table:
+    """Return the final accuracies, with what they are judged by, a line for each set."""
+    cells = [dict(zip(TITLES, row.cells, strict=True)) for row in rows]
+    return parts_table([cells], TITLES, (), 0)
+
+
+def best_line(history: History) -> str:
+    """Return which epoch was the best, and by what."""
+    value = history.best.flat()[history.monitor]
+    return f"Best epoch: {history.best.epoch}, by {history.monitor} {value:.4f}."
 
 
 def _empty_table(name: str, layers: Sequence[str]) -> Table:

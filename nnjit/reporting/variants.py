@@ -14,7 +14,7 @@ from ..runtime.text import markdown_text
 from ..storage.records import FINISHED, JobRecord
 from ..training import metrics
 from ..training.summary import summary_key
-from . import terminal
+from . import terminal, verdict
 
 _COLUMNS = (  # from wide to narrow, after the one with every metric
     ("variant", "seeds", "set", "accuracy", "95 % interval", "baseline"),
@@ -159,11 +159,24 @@ def legend(variants: Sequence[Variant]) -> str:
     """Return what the columns mean."""
     monitor, more = variants[0].records[0].monitor, len(variants) - MOST
     rest = f" {more} more variants are in summary.csv." if more > 0 else ""
+    judged = "".join(f"\n{line}" for line in _judged(variants))
     return (
         f"Best first by the mean of {monitor}. Values of the last epoch: mean ± standard deviation "
         "over the seeds,\n95 % interval of the mean (Student's t). At best epoch: the accuracy "
-        f"where {monitor} was best.\nBaseline: always answering the largest class.{rest}"
+        f"where {monitor} was best.\nBaseline: always answering the largest class.{rest}{judged}"
     )
+
+
+def _judged(variants: Sequence[Variant]) -> list[str]:
+    """Return a sentence for each set that was not trained on: which variants beat a guess."""
+    lines = []
+    for name in dict.fromkeys(name for variant in variants for name in variant.sets):
+        some = [variant for variant in variants if name in variant.sets]
+        means = [(v.name, v.estimate(summary_key("final", f"{name}/accuracy")), v) for v in some]
+        baseline = f"baseline/{name}_accuracy"
+        told = [(label, e.low, e.high, v.estimate(baseline).mean) for label, e, v in means]
+        lines += [line] if (line := verdict.comparison(name, told)) else []
+    return lines
 
 
 def table(variants: Sequence[Variant], width: int) -> Table:

@@ -11,6 +11,7 @@ from typing import Any, final
 
 from ..datasets import DataSplits
 from ..errors import TrackingError
+from ..reporting import verdict
 from ..runtime import signals
 from ..runtime.environment import environment
 from ..runtime.places import given_path
@@ -203,6 +204,8 @@ class MlflowTracker(Tracker):
         tags = {f"nnjit.undefined.{key}": "0/0, shown as 0" for key in metric_keys(told).values()}
         tags["nnjit.weights_digest"] = weights_digest(trained.classifier.model)
         tags["nnjit.metrics_digest"] = metrics_digest(history)
+        judged = verdict.markdown(verdict.accuracies(history, trained.data))
+        tags["mlflow.note.content"] = f"{judged}\n\n{self._info.description}"[:MAX_TAG]
         self._batch(tags=tags)
         if len(logged(final)) < len(final.flat()):
             table = table_of_classes(final, trained.data.classes)

@@ -41,6 +41,7 @@ HOME = "/home/me/nnjit"  # what pages show instead of the folder of a test
 SECONDS = 600
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"<!-- test: ([\w-]+)(?:, (.*?))? -->\n\Z")
+_VERDICT = re.compile(r"^(Better|Worse) than a guess.*|^Not told from a guess.*|^By their inter.*")
 _OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST", "COV")
 
 
@@ -83,8 +84,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def form(line: str) -> str:
-    """Return a line without what may differ from one run to another: numbers, ids, spaces."""
-    line = line.replace(" (0/0)", "").replace("*", " ")
+    """Return a line without what may differ between two runs: numbers and what they say, ids."""
+    line = _VERDICT.sub("a verdict", line.replace(" (0/0)", "").replace("*", " "))
     line = re.sub(r"\b[0-9a-f]{8,64}\b|\d+", "0", line)
     line = re.sub(r"0(?:[.,:-]0)+", "0", line)
     return re.sub(r"([─-])\1+", r"\1", " ".join(line.split()))

@@ -63,7 +63,7 @@ def test_output_in_order(untracked):
         "dataset=karplus dataset.rate=1000",
         "accuracy",
         "95 % interval",
-        "best   epoch",
+        "Best epoch: ",
         "predict  ",
     )
     places = [text.index(part) for part in parts[:5]]

@@ -69,6 +69,8 @@ def test_tags(run):
     assert tags["threads"] == "1"
     assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
     assert "rnn" in tags["mlflow.note.content"]
+    assert tags["mlflow.note.content"].startswith("| set | accuracy | 95 % interval | baseline |")
+    assert " the interval of the test accuracy " in tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize("name", ["train", "val", "test"])

@@ -17,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from ...errors import ConfigError, first_line
+from ...runtime import signals
 from .. import jobs
 from .processes import SweepLauncher, one_job
 
@@ -88,22 +89,27 @@ class SubmititLauncher(_Launcher):
 
     def _started(self, given: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
         submitit = _library("submitit", "slurm")
-        try:
-            executor = submitit.AutoExecutor(self._folder, cluster=self._cluster)
-            executor.update_parameters(**self._options)
-            threads = [self._options["cpus_per_task"]] * len(given)
-            submitted = executor.map_array(_job, threads, *zip(*given, strict=True))
-        except (AssertionError, NameError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f"hydra.launcher: {first_line(error)}") from None
         lost = submitit.core.utils.UncompletedJobError
-        waiting = {job.job_id: i for i, job in enumerate(submitted)}
+        submitted: list[Any] = []
         try:
+            with signals.held():  # a job that was submitted unnoticed could not be cancelled
+                submitted += self._submit(submitit, given)
+            waiting = {job.job_id: i for i, job in enumerate(submitted)}
             for job in submitit.helpers.as_completed(submitted, poll_frequency=1):
                 yield waiting[job.job_id], partial(_unless_lost, job.result, lost)
         except BaseException:
             for job in submitted:
                 job.cancel(check=False)
             raise
+
+    def _submit(self, submitit: Any, given: list[tuple[Any, ...]]) -> list[Any]:
+        try:
+            executor = submitit.AutoExecutor(self._folder, cluster=self._cluster)
+            executor.update_parameters(**self._options)
+            threads = [self._options["cpus_per_task"]] * len(given)
+            return list(executor.map_array(_job, threads, *zip(*given, strict=True)))
+        except (AssertionError, NameError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"hydra.launcher: {first_line(error)}") from None
 
 
 @final

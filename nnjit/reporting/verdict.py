@@ -1,0 +1,106 @@
+"""What accuracies are worth: each beside its interval and the guess that it must beat."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from ..datasets import DataSplits
+from ..training.history import History
+from ..training.metrics import majority_baseline, wilson_interval
+
+TITLES = ("set", "accuracy", "95 % interval", "baseline", "clips", "tracks")
+_MOST_NAMES = 6  # in a sentence; of more it says how many
+
+
+@final
+@dataclass(frozen=True)
+class Accuracy:
+    """The final accuracy of a set, and what it takes to judge it.
+
+    ``low`` and ``high`` are Wilson's interval, as if the clips were independent; ``baseline`` is
+    the accuracy of always answering the largest class.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    baseline: float
+    n_clips: int
+    n_tracks: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its line in a table, a cell for each of ``TITLES``."""
+        interval = f"{self.low:.3f} to {self.high:.3f}"
+        counts = (str(self.n_clips), str(self.n_tracks))
+        return (self.name, f"{self.value:.3f}", interval, f"{self.baseline:.3f}", *counts)
+
+
+def accuracies(history: History, data: DataSplits) -> list[Accuracy]:
+    """Return the final accuracy of each set, in their order: train, val, test."""
+    rows = []
+    for name, clips in data.sets().items():
+        value = history.final.sets[name].values["accuracy"]
+        low, high = wilson_interval(value, len(clips))
+        baseline, n_tracks = majority_baseline(clips.labels), len(set(clips.tracks))
+        rows.append(Accuracy(name, value, low, high, baseline, len(clips), n_tracks))
+    return rows
+
+
+def sentence(rows: Sequence[Accuracy]) -> str:
+    """Return what the last of the sets says, the one that had the least part in training."""
+    last = rows[-1]
+    counts = f"{_count(last.n_clips, 'clip')} of {_count(last.n_tracks, 'track')}"
+    what = f"interval of the {last.name} accuracy"
+    if last.low > last.baseline:
+        return (
+            f"Better than a guess only if the {counts} are independent: the {what} lies above the "
+            "baseline."
+        )
+    if last.high < last.baseline:
+        return (
+            f"Worse than a guess only if the {counts} are independent: the {what} lies below the "
+            "baseline."
+        )
+    return (
+        f"Not told from a guess: the {what} holds the baseline, even if its {counts} are "
+        "independent."
+    )
+
+
+def comparison(
+    name: str, means: Iterable[tuple[str, float, float, float]], *, what: str = "mean accuracies"
+) -> str:
+    """Return a sentence on accuracies of several models on one set, empty where none is judged.
+
+    Parameters
+    ----------
+    name
+        The set.
+    means
+        What each is called, low and high of its interval, and the baseline. One whose interval is
+        NaN is left out.
+    """
+    kinds: dict[str, list[str]] = {"above": [], "not told from": [], "below": []}
+    for label, low, high, baseline in means:
+        if low == low:  # not NaN: there are several seeds
+            kind = "above" if low > baseline else "below" if high < baseline else "not told from"
+            kinds[kind].append(label)
+    told = [f"{kind} the baseline: {_some(names)}" for kind, names in kinds.items() if names]
+    return f"By their intervals, {what} on {name} are {'; '.join(told)}." if told else ""
+
+
+def markdown(rows: Sequence[Accuracy]) -> str:
+    """Return the table and its sentence in Markdown."""
+    lines = [TITLES, ("---",) * len(TITLES), *(row.cells for row in rows)]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return f"{table}\n\n{sentence(rows)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} of them"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + "s" * (n != 1)
