@@ -23,7 +23,7 @@ from nnjit.kernels._lanes import LANES
 from nnjit.kernels.product import GRAIN
 from nnjit.layers import RNN, Bptt, Codes, Signal
 from nnjit.layers import plan as planning
-from nnjit.layers import recurrent as engine
+from nnjit.layers.calls import KernelCalls
 
 # (N, T, H): one clip, whole and broken tiles, odd and whole blocks of units, spans and pieces.
 SHAPES = [(1, 1, 1), (5, 2, 3), (16, 130, 8), (33, 300, 9), (5, 130, 17), (33, 2, 1)]
@@ -302,14 +302,14 @@ def test_a_member_of_a_team_that_fails_leaves_the_others(
     set_threads(2)
     layer, x = made(cell, "signal", 16, 200, 40, rng, "float32")
     with monkeypatch.context() as broken:
-        failing = engine.Recurrent._run_forward
+        failing = KernelCalls.forward
 
-        def fail(self, x, piece, plan, share):
+        def fail(self, x, piece, lengths, plan, share):
             if share.rank == 1:
                 raise MemoryError
-            failing(self, x, piece, plan, share)
+            failing(self, x, piece, lengths, plan, share)
 
-        broken.setattr(engine.Recurrent, "_run_forward", fail)
+        broken.setattr(KernelCalls, "forward", fail)
         with pytest.raises(MemoryError):
             forward(layer, x)
     forward(layer, x)

@@ -37,6 +37,7 @@ from nnjit.training.callbacks import Callback
 from nnjit.training.checkpoint import TrainingState
 
 MASKED = [name for name, made in CELLS.items() if made.matrices]
+OFTEN = ("rnn", "gru", "gru_reset_after", "lstm")  # the others take long to compile
 RATE, SEED = 0.4, 7
 
 
@@ -79,7 +80,10 @@ def check(made, kind, H):
             assert gradient[index] == pytest.approx(wanted, rel=1e-4, abs=1e-6), (name, index)
 
 
-@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in MASKED],
+)
 @both_inputs
 @pytest.mark.parametrize("H", [1, 3])
 def test_equals_numpy_and_differences(name, kind, H):
@@ -123,7 +127,7 @@ def test_the_lstm_is_what_the_paper_says():
     np.testing.assert_allclose(y, h, 1e-9, 1e-12)
 
 
-@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("name", OFTEN)
 def test_nothing_is_dropped_outside_training(name):
     rng = np.random.default_rng(0)
     x, spec = inputs("signal", 5, 6, rng)

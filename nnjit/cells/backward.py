@@ -84,28 +84,33 @@ class Backward:
                 found[stage].append(store)
 
         for state, by_stage in self._terms.items():
-            array = carry_of(cell.states, state)
-            for i, s in enumerate(sorted(by_stage)):
-                value = total(cell.graph, by_stage[s])
-                place = Place(array, "0")
-                template = place.store.replace("{}", f"{place.load} + {{}}") if i else place.store
-                add(s, (template, value))
-            if not by_stage and state not in self._final:
-                add(0, (Place(array, "0").store, cell.graph.make("number", value=0.0)))
+            place = Place(carry_of(cell.states, state), "0")
+            stages = sorted(by_stage)
+            if layout.ragged or not (stages or state in self._final):
+                stages = sorted({0, *stages})
+            for i, s in enumerate(stages):
+                value = total(cell.graph, by_stage.get(s, []))
+                if i:
+                    added = f"{place.load} + {layout.while_left('{}')}"
+                    add(s, (place.store.replace("{}", added), value))
+                else:  # what comes from behind the end of a clip stays as it is
+                    seed = seed_name(cell.states, state)
+                    add(s, (layout.while_left(place.store, seed), value))
         for k, gate in enumerate(cell.gates):
             gradient = adjoint.inputs[gate]
-            add(self.stage(gradient), (Place("a", "t", k).store, gradient))
+            add(self.stage(gradient), (layout.while_left(Place("a", "t", k).store), gradient))
         for product, gradient in adjoint.products:
             if self.layout.gradient_row(gradient) == (layout.results.get(product.index), None):
                 place = Place(layout.results[product.index], "t")
-                add(self.stage(gradient), (place.store, gradient))
+                add(self.stage(gradient), (layout.while_left(place.store), gradient))
         for name, scratch in layout.totals.items():
             gradient = adjoint.vectors[name]
-            add(self.stage(gradient), (Place(scratch, "t").store, gradient))
+            add(self.stage(gradient), (layout.while_left(Place(scratch, "t").store), gradient))
         for index, scratch in layout.operands.items():
             operand = next(p.args[0] for p in layout.products if p.args[0].index == index)
             if operand not in cell.outputs:
-                add(self.stage(adjoint.turned[index]), (Place(scratch, "t").store, operand))
+                store = layout.while_left(Place(scratch, "t").store)
+                add(self.stage(adjoint.turned[index]), (store, operand))
         count = 1 + max([*found, *(self.stage(node) - 1 for node in self._final.values())])
         return [found.get(s, []) for s in range(count)]
 
@@ -210,7 +215,7 @@ class Backward:
             for index, scratch in self.layout.operands.items()
         ]
         for state, node in self._final.items():
-            adds = bool(self._terms[state])
+            adds = bool(self._terms[state]) or self.layout.ragged
             targets.append((len(self.stores), carry_of(states, state), "0", adds, node))
         for s, array, time, adds, node in targets:
             for part in self._turned(node):

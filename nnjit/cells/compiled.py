@@ -29,16 +29,19 @@ class Kernels:
 
     The kernels take their arrays in this order:
 
-    - forward: ``a``, the weights, the states, the scratch arrays, the mask if there is one;
+    - forward: ``a``, the weights, the states, the scratch arrays, the mask if there is one, and
+      ``left``, (tiles, 1, 1, LANES), if they are ragged;
     - backward: the same, then ``dh`` and a carry for each state;
-    - gradients: as forward without the weights, then the gradient of each weight;
+    - gradients: as forward without the weights and ``left``, then the gradient of each weight;
 
     and a `WorkShare` behind them. ``steady`` makes the weights from the parameters; with
-    ``masked``, it is of the cell with recurrent dropout.
+    ``masked``, it is of the cell with recurrent dropout. With ``ragged``, clips may end before the
+    last step: ``left`` is how many steps each has left at the first step of a call, and behind its
+    end its states stay, and its gradients are 0.
     """
 
-    def __init__(self, cell: Cell, masked: bool) -> None:
-        self.cell, self._masked = cell, masked
+    def __init__(self, cell: Cell, masked: bool, ragged: bool) -> None:
+        self.cell, self._masked, self._ragged = cell, masked, ragged
         self.steady = Steady(with_mask(cell) if masked else cell)
 
     def __deepcopy__(self, memo: Any) -> "Kernels":
@@ -47,12 +50,12 @@ class Kernels:
 
     def __reduce__(self) -> Any:
         """Travel to another process as equations."""
-        return kernels, (self.cell, self._masked)
+        return kernels, (self.cell, self._masked, self._ragged)
 
     @cached_property
     def source(self) -> Source:
         """The source of the kernels."""
-        return source(self.steady.cell)
+        return source(self.steady.cell, self._ragged)
 
     @cached_property
     def _module(self) -> types.ModuleType:
@@ -84,9 +87,9 @@ class Functions:
 
 
 @lru_cache(maxsize=256)
-def kernels(cell: Cell, masked: bool = False) -> Kernels:
+def kernels(cell: Cell, masked: bool = False, ragged: bool = False) -> Kernels:
     """Return the kernels of a cell, the same whenever it is asked for."""
-    return Kernels(cell, masked)
+    return Kernels(cell, masked, ragged)
 
 
 def module_of(name: str, text: str) -> types.ModuleType:

@@ -118,7 +118,8 @@ class Forward:
                 if (store, operand) not in stages[self.stage(operand)].stores:
                     stages[self.stage(operand)].stores.append((store, operand))
         for state, output in zip(cell.states, cell.outputs, strict=True):
-            stages[self.stage(output)].stores.append((Place(state, "t + 1").store, output))
+            store = layout.while_left(Place(state, "t + 1").store, Place(state, "t").load)
+            stages[self.stage(output)].stores.append((store, output))
         return stages
 
     def held(self, stage: int, kept: set[int]) -> dict[int, str]:

@@ -11,6 +11,7 @@ scratch     of a product that no gate takes:      the gradient of the result
             of what a product takes, if no state: its gradient, then the value again
             the value, in the first row
             of a vector                           its gradient at each step
+``left``    the steps that each clip has left     as on the way there
 ``mask``    one row for all steps                 as on the way there
 =========== ===================================== =====================================
 """
@@ -22,6 +23,7 @@ from .adjoint import Adjoint, differentiate
 from .definition import Cell
 from .functions import FUNCTIONS
 from .graph import Node, consumers
+from .places import while_left
 from .writer import Names
 
 
@@ -57,12 +59,15 @@ class Layout:
         product takes, and by the name of a vector.
     scratch : list of str
         All of them.
+    ragged : bool
+        Whether the clips of a tile may end before its last step: then their states stay, and no
+        gradient comes from behind the end.
     masks : tuple of str
         The mask of recurrent dropout, if there is one.
     """
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+    def __init__(self, cell: Cell, ragged: bool) -> None:
+        self.cell, self.ragged = cell, ragged
         for state, output in zip(cell.states, cell.outputs, strict=True):
             output.label = output.label or f"{state}_new"
         self.adjoint: Adjoint = differentiate(cell)
@@ -95,6 +100,10 @@ class Layout:
         for name, gradient in self.adjoint.vectors.items():
             if self.gradient_row(gradient) is None:
                 self.totals[name] = self.add_scratch(f"s_{name}")
+
+    def while_left(self, template: str, otherwise: str = "zeros(a)") -> str:
+        """Return a template that gives another value where a clip has ended, if clips may."""
+        return while_left(template, otherwise) if self.ragged else template
 
     def add_scratch(self, name: str) -> str:
         """Return the name of a scratch array more, like this one."""

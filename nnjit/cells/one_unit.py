@@ -48,8 +48,10 @@ class OneUnit:
             if activation is not None:
                 stores.append((_store("a", "t", k), activation))
         for state, output in zip(cell.states, cell.outputs, strict=True):
-            stores.append((_store(state, "t + 1"), output))
-        return self._body(names, held, late).lines(stores, list(cell.outputs))
+            stores.append((layout.while_left(_store(state, "t + 1"), old_name(state)), output))
+        states = [layout.while_left("{}", old_name(state)) for state in cell.states]
+        results = list(zip(states, cell.outputs, strict=True))
+        return self._body(names, held, late).lines(stores, results)
 
     def backward_step(self, names: Names) -> list[str]:
         """Return the body of the function of one step back."""
@@ -60,7 +62,7 @@ class OneUnit:
             activation = layout.held_activation(row)
             kept = row.input if activation is None else activation
             held[kept.index] = _load("a", "t", k)
-            stores.append((_store("a", "t", k), adjoint.inputs[row.gate]))
+            stores.append((layout.while_left(_store("a", "t", k)), adjoint.inputs[row.gate]))
         for state, output in zip(cell.states, cell.outputs, strict=True):
             held.setdefault(output.index, _load(state, "t + 1"))
         for node in cell.nodes:
@@ -71,15 +73,22 @@ class OneUnit:
         held |= {seed.index: seed_name(cell.states, seed.value) for seed in late}
         for product, gradient in adjoint.products:
             if layout.gradient_row(gradient) == (layout.results.get(product.index), None):
-                stores.append((_store(layout.results[product.index], "t"), gradient))
+                store = layout.while_left(_store(layout.results[product.index], "t"))
+                stores.append((store, gradient))
         for name, scratch in layout.totals.items():
-            stores.append((_store(scratch, "t"), adjoint.vectors[name]))
+            stores.append((layout.while_left(_store(scratch, "t")), adjoint.vectors[name]))
         for index, scratch in layout.operands.items():
             operand = cell.graph.nodes[index]
             if operand not in cell.outputs:
-                stores.append((_store(scratch, "t"), operand))
-        result = [adjoint.state(cell.graph, state) for state in cell.states]
-        return self._body(names, held, late).lines(stores, result)
+                stores.append((layout.while_left(_store(scratch, "t")), operand))
+        results = [
+            (
+                layout.while_left("{}", seed_name(cell.states, state)),
+                adjoint.state(cell.graph, state),
+            )
+            for state in cell.states
+        ]
+        return self._body(names, held, late).lines(stores, results)
 
     def forward(self, step: str, arrays: str) -> list[str]:
         """Return the body of the kernel: two tiles at once fill each other's waits."""

@@ -45,6 +45,11 @@ def leaf(node: Node) -> str | None:
     return None
 
 
+def while_left(template: str, otherwise: str) -> str:
+    """Return a template that gives another value in the lanes whose clips have ended."""
+    return template.replace("{}", f"select(load(left, n, 0, 0), t, {{}}, {otherwise})")
+
+
 def loop(body: list[str], level: int) -> list[str]:
     """Return the loop over tiles and units around some lines, if there are any."""
     if not body:

@@ -26,6 +26,8 @@ class Source:
         Functions forward, backward and gradients, and the same with ``_one``.
     weights, states, scratch, masks
         Names of arrays, in the order in which the kernels take them.
+    ragged
+        Whether ``left`` stands behind them in forward and backward, see `layout`.
     """
 
     text: str
@@ -33,17 +35,21 @@ class Source:
     states: tuple[str, ...]
     scratch: tuple[str, ...]
     masks: tuple[str, ...]
+    ragged: bool
 
 
-def source(cell: Cell) -> Source:
-    """Return the source of the kernels of a cell whose steady values are vectors."""
-    layout = Layout(cell)
+def source(cell: Cell, ragged: bool = False) -> Source:
+    """Return the source of the kernels of a cell whose steady values are vectors.
+
+    With ``ragged``, clips may end before the last step.
+    """
+    layout = Layout(cell, ragged)
     forward = Forward(layout)
     backward = Backward(layout, forward)
     one = OneUnit(layout)
     weights = ("V",) * bool(cell.matrices) + cell.vectors
     scratch = tuple(layout.scratch)
-    arrays = ["a", *weights, *cell.states, *scratch, *layout.masks]
+    arrays = ["a", *weights, *cell.states, *scratch, *layout.masks, *(["left"] * ragged)]
     carries = [carry_of(cell.states, state) for state in cell.states]
     back = [*arrays, "dh", *carries]
     seeds = [seed_name(cell.states, state) for state in cell.states]
@@ -63,12 +69,12 @@ def source(cell: Cell) -> Source:
         _kernel(*_gradients(layout, weights, one=True)),
     ]
     text = "\n".join([_head(cell, "\n".join(kernels)), *kernels])
-    return Source(text, weights, cell.states, scratch, layout.masks)
+    return Source(text, weights, cell.states, scratch, layout.masks, ragged)
 
 
 _HOMES = {
     "_jit": ("inlined", "jit"),
-    "_lanes": ("load", "store", "zeros"),
+    "_lanes": ("load", "select", "store", "zeros"),
     "product": (
         "add_outer_of_gates",
         "add_product",

@@ -15,7 +15,7 @@ RESERVED = frozenset(
         *(
             "a",
             "V",
-            "mask",
+            *("mask", "left", "select"),
             "H",
             "T",
             "t",
@@ -86,9 +86,9 @@ class Body:
         self._uses: dict[int, int] = {}
         self._depths: dict[int, int] = {}
 
-    def lines(self, stores: list[Store], result: list[Node] | None = None) -> list[str]:
-        """Return the lines for some stores, and for a result that is returned at the end."""
-        roots = [node for _, node in stores] + (result or [])
+    def lines(self, stores: list[Store], results: list[Store] | None = None) -> list[str]:
+        """Return the lines for some stores, and for results that are returned at the end."""
+        roots = [node for _, node in [*stores, *(results or [])]]
         order = self._count(roots)
         few = len(stores) == 1 and sum("load(" in self._held.get(n.index, "") for n in order) < 3
         lines: list[str] = []
@@ -96,7 +96,7 @@ class Body:
             held = self._held.get(node.index)
             several = self._uses[node.index] > 1
             if held is not None:
-                loaded = "load(" in held and not (few and not several and not result)
+                loaded = "load(" in held and not (few and not several and not results)
                 if loaded and not self._waits(node):
                     self._assign(lines, node, held)
             elif several and not self._is_short(node):
@@ -105,8 +105,9 @@ class Body:
         for template, node in stores:
             self._load_states(lines, node, few)
             lines.append(template.format(self.value(node)))
-        if result:
-            lines.append(f"return {', '.join(self.value(node) for node in result)}")
+        if results:
+            values = [template.format(self.value(node)) for template, node in results]
+            lines.append(f"return {', '.join(values)}")
         return lines
 
     def _assign(self, lines: list[str], node: Node, text: str) -> None:

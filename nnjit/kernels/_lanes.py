@@ -24,4 +24,4 @@ transpose, transpose_rows, lookup = _moves.transpose, _moves.transpose_rows, _mo
 add_by_code, add_quads = _moves.add_by_code, _moves.add_quads
 zeros_like, step, absolute = _maths.zeros_like, _maths.step, _maths.absolute
 exp, log, sqrt, sin, cos = _maths.exp, _maths.log, _maths.sqrt, _maths.sin, _maths.cos
-maximum, minimum = _maths.maximum, _maths.minimum
+maximum, minimum, select = _maths.maximum, _maths.minimum, _maths.select

@@ -35,7 +35,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(element, LANES))
 
 
-def _splat_ir(builder: ir.IRBuilder, scalar: ir.Value, lanes: ir.VectorType) -> ir.Value:
+def splat_ir(builder: ir.IRBuilder, scalar: ir.Value, lanes: ir.VectorType) -> ir.Value:
     """Emit the vector whose every lane is ``scalar``."""
     zero = ir.Constant(ir.IntType(32), 0)
     undefined = ir.Constant(lanes, ir.Undefined)
@@ -161,9 +161,7 @@ def _install_operator(symbol: Any, instruction: str) -> None:
         values = [
             value
             if isinstance(kind, LanesType)
-            else _splat_ir(
-                builder, context.cast(builder, value, kind, sig.return_type.dtype), lanes
-            )
+            else splat_ir(builder, context.cast(builder, value, kind, sig.return_type.dtype), lanes)
             for value, kind in zip(args, sig.args, strict=True)
         ]
         return getattr(builder, instruction)(*values, flags=_FLAGS)
@@ -188,7 +186,7 @@ def clip(typingctx: Any, x: Any, bound: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x = args[0]
         high = context.cast(builder, args[1], signature.args[1], signature.args[0].dtype)
-        high = _splat_ir(builder, high, x.type)
+        high = splat_ir(builder, high, x.type)
         low = builder.fsub(ir.Constant(x.type, [-0.0] * LANES), high)
         # Ordered comparisons are false for NaN, which therefore stays. The bound stands first: that
         # is the order of the processor's own min and max.

@@ -66,6 +66,11 @@ def step(x: Lanes) -> Lanes:
     return (x > 0).astype(x.dtype)
 
 
+def select(left: Lanes, t: int, x: Lanes, y: Lanes) -> Lanes:
+    """Return x in the lanes with more than t steps left, y in the others."""
+    return np.where(t < left, x, y)
+
+
 exp, log, sqrt, sin, cos = np.exp, np.log, np.sqrt, np.sin, np.cos
 absolute, maximum, minimum = np.absolute, np.maximum, np.minimum
 

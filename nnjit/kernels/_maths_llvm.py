@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from ._lanes_llvm import LANES, LanesType, clip
+from ._lanes_llvm import LANES, LanesType, clip, splat_ir
 
 _INT = ir.VectorType(ir.IntType(32), LANES)
 
@@ -59,6 +59,18 @@ def step(typingctx: Any, x: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], zero), one, zero)
 
     return x(x), codegen
+
+
+@intrinsic
+def select(typingctx: Any, left: Any, t: Any, x: Any, y: Any) -> Any:
+    """Return x in the lanes with more than t steps left, y in the others."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, t, x, y = args
+        t = splat_ir(builder, builder.sitofp(t, left.type.element), left.type)
+        return builder.select(builder.fcmp_ordered("<", t, left), x, y)
+
+    return x(left, types.intp, x, x), codegen
 
 
 def _by_lane(name: str) -> Any:

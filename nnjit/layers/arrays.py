@@ -12,6 +12,7 @@ from ..runtime.memory import empty
 from .base import Array
 
 Arrays = dict[str, Array]
+Lengths = Array | None  # of clips, (tiles, LANES), integers; None where all have all steps
 
 
 @final
@@ -59,6 +60,13 @@ class KernelArrays:
             )
         kept = rng.random(shape, np.float32) >= rate
         return {name: kept / self.dtype.type(1 - rate) for name in self.source.masks}
+
+    def left(self, lengths: Lengths, begin: int, end: int) -> list[Array]:
+        """Return how many of the steps begin to end each clip has, if the kernels ask for it."""
+        if lengths is None:
+            return []
+        steps = np.clip(lengths - begin, 0, end - begin)
+        return [np.ascontiguousarray(steps[:, None, None], self.dtype)]
 
     def cut(self, arrays: Arrays, begin: int, end: int) -> Arrays:
         """Return steps begin to end; states have one step more, masks are of all steps."""

@@ -15,14 +15,19 @@ class Flatten(Layer):
 
     def connect(self, spec: Spec) -> Spec:
         """Take sequences only; see `Layer.connect`."""
+        if not isinstance(spec, Codes | Signal):
+            raise ShapeError(
+                f"{self.name} expected (N, T, D) or codes, got {spec}: set return_sequences=true "
+                "in the layer before, or leave Flatten out"
+            )
+        if spec.n_steps is None:
+            raise ShapeError(
+                f"{self.name} needs clips of one length, got {spec}: take the last state instead, "
+                "return_sequences=false in the recurrent layer before it"
+            )
         if isinstance(spec, Codes):
             return FlatCodes(spec.n_steps, spec.levels)
-        if isinstance(spec, Signal):
-            return Vector(spec.n_steps * spec.n_features)
-        raise ShapeError(
-            f"{self.name} expected (N, T, D) or codes, got {spec}: set return_sequences=true "
-            "in the layer before, or leave Flatten out"
-        )
+        return Vector(spec.n_steps * spec.n_features)
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None

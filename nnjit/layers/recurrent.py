@@ -7,30 +7,27 @@ from typing import Any, final
 import numpy as np
 
 from ..cells import text
-from ..cells.compiled import Functions, kernels
+from ..cells.compiled import Kernels, kernels
 from ..cells.definition import Cell, Start
 from ..cells.gates import find_gate, with_activations
 from ..cells.named import is_file, named
-from ..cells.source import Source
 from ..errors import CellError, ConfigError, ShapeError, short
-from ..kernels import inputs
 from ..kernels._lanes import LANES
 from ..kernels.team import (
     WorkShare,
     barrier_between_kernels,
     give_up,
-    partition,
-    rows_of_share,
     whole_layer,
     work_shares,
 )
 from ..options import choose
 from ..runtime.memory import empty
-from ..runtime.threads import check_wanted, for_each, free_threads, run_team
-from .arrays import Arrays, KernelArrays
+from ..runtime.threads import for_each, free_threads, run_team
+from .arrays import Arrays, Lengths
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
-from .plan import ExecutionPlan, Size, execution_plan, spans
+from .calls import KernelCalls
+from .plan import ExecutionPlan, Size, execution_plan
 from .spec import Codes, Signal, Spec, Vector
 
 
@@ -43,6 +40,7 @@ class Residuals:
     """
 
     x: Array
+    lengths: Lengths
     saved: Arrays
     segment_states: Arrays
     masks: Arrays
@@ -91,6 +89,8 @@ class Recurrent(Layer):
     """
 
     bptt: Bptt = Bptt()
+    codes: bool = False
+    _ragged: bool = False
 
     def __init__(
         self,
@@ -115,25 +115,19 @@ class Recurrent(Layer):
             raise CellError(f"forget_bias={forget_bias}: {self.cell.name} has no forget gate")
         _check_dropout(self.cell, recurrent_dropout)
         self.recurrent_dropout = recurrent_dropout
-        self._kernels = kernels(self.cell, recurrent_dropout > 0)
+        self._masked = recurrent_dropout > 0
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
         self.bias_initializer = bias_initializer
 
     @property
-    def _source(self) -> Source:
-        return self._kernels.source
+    def _calls(self) -> KernelCalls:
+        return KernelCalls(self._kernels, self.params, self.hidden_size, self.codes)
 
     @property
-    def _memory(self) -> KernelArrays:
-        return KernelArrays(
-            self._source, len(self.cell.gates), self.hidden_size, self.params["U"].dtype
-        )
-
-    @property
-    def _cell_kernels(self) -> Functions:
-        return self._kernels.functions(self.hidden_size)
+    def _kernels(self) -> Kernels:
+        return kernels(self.cell, self._masked, self._ragged)
 
     @classmethod
     def recorded(cls, options: dict[str, Any]) -> "Layer":
@@ -154,7 +148,7 @@ class Recurrent(Layer):
                 f"{self.name} expected (N, T, D) or codes, got {spec}: "
                 "set return_sequences=true in the layer before, or move Flatten behind"
             )
-        self.codes = isinstance(spec, Codes)
+        self.codes, self._ragged = isinstance(spec, Codes), spec.n_steps is None
         H = self.hidden_size
         return Signal(spec.n_steps, H) if self.return_sequences else Vector(H)
 
@@ -177,10 +171,18 @@ class Recurrent(Layer):
         return self.cell.starts.get(f"b.{gate}")
 
     def forward(
-        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
+        self,
+        x: Array,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        lengths: Lengths = None,
     ) -> tuple[Array, Any]:
-        """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES)."""
-        return self._forward(x, {}, training, rng)
+        """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES).
+
+        ``lengths`` are as `scan` takes them.
+        """
+        return self._forward(x, {}, training, rng, self._lengths(x, lengths))
 
     def scan(
         self,
@@ -189,6 +191,7 @@ class Recurrent(Layer):
         *,
         training: bool = False,
         rng: np.random.Generator | None = None,
+        lengths: Lengths = None,
     ) -> tuple[Array, Arrays, Any]:
         """Do what `forward` does from a state on; return outputs, the final state and the cache.
 
@@ -199,14 +202,20 @@ class Recurrent(Layer):
         ----------
         initial_state : dict of (tiles, H, LANES)
             By the names of the cell's states, before the first step; what is left out is 0.
+        lengths : (tiles, LANES), optional
+            Steps of each clip, 0 to T, where clips of any length are taken (``n_steps`` of `spec`
+            is None): behind the end of a clip its states stay as they are. The inputs there must be
+            finite, and change nothing. None: all have T steps.
 
         Raises
         ------
         ShapeError
-            Where ``initial_state`` is not of this layer.
+            Where ``initial_state`` or ``lengths`` are not of this layer.
         """
-        y, cache = self._forward(x, self._given(initial_state or {}, len(x)), training, rng)
-        return y, self._by_state([cache.end[name].copy() for name in self._source.states]), cache
+        first = self._given(initial_state or {}, len(x))
+        y, cache = self._forward(x, first, training, rng, self._lengths(x, lengths))
+        end = [cache.end[name].copy() for name in self._kernels.source.states]
+        return y, self._by_state(end), cache
 
     def scan_backward(
         self, dy: Array, dstate: Arrays, cache: Any
@@ -224,14 +233,14 @@ class Recurrent(Layer):
         shape = (len(dy), self.hidden_size, LANES)
         carries = [
             np.array(dstate.get(name, np.zeros(shape)), dy.dtype)[:, None]
-            for name in self._source.states
+            for name in self._kernels.source.states
         ]
         dx, grads = self._backward(dy, carries, cache)
         return dx, self._by_state([carry[:, 0] for carry in carries]), grads
 
     def _given(self, state: Arrays, tiles: int) -> Arrays:
         """Return a state that a caller gives by the names of the kernels."""
-        names = dict(zip(self.cell.states, self._source.states, strict=True))
+        names = dict(zip(self.cell.states, self._kernels.source.states, strict=True))
         shape = (tiles, self.hidden_size, LANES)
         for name, value in state.items():
             if name not in names:
@@ -247,12 +256,27 @@ class Recurrent(Layer):
     def _by_state(self, values: list[Array]) -> Arrays:
         return dict(zip(self.cell.states, values, strict=True))
 
+    def _lengths(self, x: Array, lengths: Lengths) -> Lengths:
+        """Return lengths for kernels that take some, None for the others."""
+        if not self._ragged:
+            if lengths is not None:
+                raise ShapeError(f"{self.name} takes clips of one length: build it for any length")
+            return None
+        tiles, T = x.shape[:2]
+        return np.full((tiles, LANES), T) if lengths is None else lengths
+
     def _forward(
-        self, x: Array, first: Arrays, training: bool, rng: np.random.Generator | None
+        self,
+        x: Array,
+        first: Arrays,
+        training: bool,
+        rng: np.random.Generator | None,
+        lengths: Lengths,
     ) -> tuple[Array, Residuals]:
         """Return outputs and cache; ``first`` are states before the first step that are not 0."""
         tiles, T = x.shape[:2]
-        plan, output, memory = self._plan(tiles, T), self._source.states[0], self._memory
+        plan, calls = self._plan(tiles, T), self._calls
+        memory, names = calls.memory, calls.kernels.source.states
         masks = memory.masks(tiles, self.recurrent_dropout if training else 0.0, rng)
         segments = plan.segments
         keep = len(segments) == 1 or (training and plan.keep)
@@ -271,21 +295,22 @@ class Recurrent(Layer):
                 segment = memory.cut(work, *((begin, stop) if keep else (0, stop - begin)))
                 for name, states in segment_states.items():
                     states[p, group, units] = segment[name][:, 0, units]
-                self._run_forward(x[group, begin:stop], segment, plan, share)
+                left = _left(lengths, group, begin)
+                calls.forward(x[group, begin:stop], segment, left, plan, share)
                 if keep:
                     continue
                 if self.return_sequences:
-                    y[group, begin:stop, units] = segment[output][:, 1:, units]
-                for name in self._source.states:
+                    y[group, begin:stop, units] = segment[names[0]][:, 1:, units]
+                for name in names:
                     work[name][:, 0, units] = segment[name][:, -1, units]
             if not self.return_sequences:
-                y[group, units] = segment[output][:, -1, units]
+                y[group, units] = segment[names[0]][:, -1, units]
             for name, states in end.items():
                 states[group, units] = segment[name][:, -1, units]
 
         self._run(run, plan, saved, masks)
-        end = end or {name: saved[name][:, -1] for name in self._source.states}
-        return y, Residuals(x, saved, segment_states, masks, segments, end)
+        end = end or {name: saved[name][:, -1] for name in names}
+        return y, Residuals(x, lengths, saved, segment_states, masks, segments, end)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs and of U, V, b."""
@@ -298,15 +323,13 @@ class Recurrent(Layer):
         """Return the gradients; ``carries`` are those of the final state, then of the initial."""
         x, saved, segments = residuals.x, residuals.saved, residuals.segments
         segment_states = residuals.segment_states
-        tiles, T, memory = *x.shape[:2], self._memory
+        tiles, T, calls = *x.shape[:2], self._calls
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
         dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
-        weights = self._weights()
-        given = list(weights.values())
-        summed = {"U": self.params["U"], "b": self.params["b"], **weights}
+        summed = {"U": self.params["U"], "b": self.params["b"], **calls.weights}
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
         plan = self._plan(tiles, T)
 
@@ -316,35 +339,23 @@ class Recurrent(Layer):
             carry = [v[group] for v in carries]
             for p in range(len(segments) - 1, -1, -1):
                 begin, end = segments[p]
-                segment = memory.cut(work, *((begin, end) if saved else (0, end - begin)))
+                here, left = x[group, begin:end], _left(residuals.lengths, group, begin)
+                segment = calls.memory.cut(work, *((begin, end) if saved else (0, end - begin)))
                 if not saved:
                     barrier_between_kernels(share)  # the others may still read the segment before
                     for name, states in segment_states.items():
                         segment[name][:, 0, units] = states[p, group, units]
-                    self._run_forward(x[group, begin:end], segment, plan, share)
+                    calls.forward(here, segment, left, plan, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0 and end < T:
+                    goes_on = True if left is None else (left > end - begin)[:, None, None]
                     for state in carry:
-                        state[:, :, units] = 0
-                for a, b in reversed(spans(end - begin, plan.steps)):
-                    check_wanted()
-                    dh = dy[group, max(begin + a - first, 0) : max(begin + b - first, 0)]
-                    cut = memory.cut(segment, a, b)
-                    arrays = memory.in_order(cut)
-                    self._cell_kernels.backward(cut["a"], *given, *arrays, dh, *carry, share)
-                here = slice(begin, end)
-                self._add_gradients(segment, x[group, here], mine, dx[group, here], plan, share)
+                        np.copyto(state[:, :, units], 0, where=goes_on)
+                dh = dy[group, max(begin - first, 0) : max(end - first, 0)]
+                calls.backward(segment, left, dh, carry, plan, share)
+                calls.gradients(segment, here, mine, dx[group, begin:end], plan, share)
 
         self._run(run, plan, saved, residuals.masks)
-        return dx if wanted else None, self._total(sums)
-
-    def _total(self, sums: Arrays) -> Gradients:
-        """Return the gradients from those of single tiles, added in order."""
-        grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
-        if self.codes:
-            grads["b"] = grads["U"].sum(axis=0)
-        steady = self._kernels.steady
-        vectors = {name: grads.pop(name) for name in steady.cell.vectors}
-        return grads | steady.gradients(self._vectors(), vectors)
+        return dx if wanted else None, calls.total(sums)
 
     def _run(
         self,
@@ -354,13 +365,13 @@ class Recurrent(Layer):
         masks: Arrays,
     ) -> None:
         """Call ``run`` for every group, or for every member of a team."""
-        groups = plan.groups
+        groups, memory = plan.groups, self._calls.memory
 
         def work(group: slice) -> Arrays:
             if saved:
                 return saved if len(groups) == 1 else {k: v[group] for k, v in saved.items()}
             mine = {k: v[group] for k, v in masks.items()}
-            return self._memory.allocate(group.stop - group.start, plan.longest, mine)
+            return memory.allocate(group.stop - group.start, plan.longest, mine)
 
         if plan.team == 1:
             share = whole_layer(self.hidden_size)
@@ -373,79 +384,25 @@ class Recurrent(Layer):
 
         run_team(member, team, lambda: give_up(team[0]))
 
-    def _run_forward(
-        self, x: Array, segment: Arrays, plan: ExecutionPlan, share: WorkShare
-    ) -> None:
-        project = inputs.project_codes if self.codes else inputs.project_signal
-        U, bias = self.params["U"], self.params["b"]
-        given, memory = list(self._weights().values()), self._memory
-        for begin, end in spans(x.shape[1], plan.steps):
-            check_wanted()
-            cut = memory.cut(segment, begin, end)
-            for rows in rows_of_share(share, self.hidden_size, len(self.cell.gates)):
-                project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
-            barrier_between_kernels(share)
-            self._cell_kernels.forward(cut["a"], *given, *memory.in_order(cut), share)
-
-    def _add_gradients(
-        self,
-        segment: Arrays,
-        x: Array,
-        grads: Arrays,
-        dx: Array,
-        plan: ExecutionPlan,
-        share: WorkShare,
-    ) -> None:
-        """Add what a segment that went backwards gives to the gradients, and write dx."""
-        memory = self._memory
-        for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
-            cut = memory.cut(segment, begin, end)
-            for first, last in spans(len(x), plan.sum_tiles):
-                check_wanted()
-                tiles, some, sums = slice(first, last), cut, grads
-                if last - first < len(x):
-                    some = {k: v[tiles] for k, v in cut.items()}
-                    sums = {k: v[tiles] for k, v in grads.items()}
-                weights = [sums[k] for k in self._source.weights]
-                self._cell_kernels.gradients(some["a"], *memory.in_order(some), *weights, share)
-                here = (tiles, slice(begin, end))
-                self._collect(some["a"], x[here], sums, dx[here], share)
-
-    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: WorkShare) -> None:
-        """Do what `_add_gradients` does for U, b and dx."""
-        for rows in rows_of_share(share, self.hidden_size, len(self.cell.gates)):
-            dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
-            if self.codes:
-                inputs.project_codes_backward(da[:, :, rows], x, dU)
-            else:
-                inputs.project_signal_gradients(da, x, dU, db, rows.start)
-        if dx.shape[2]:
-            steps = partition(da.shape[1], share)
-            inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
-
-    def _vectors(self) -> Arrays:
-        return {name: self.params[name] for name in self.cell.vectors}
-
-    def _weights(self) -> Arrays:
-        """Return what the kernels of the cell take as weights, by name and in their order."""
-        weights = self._kernels.steady.values(self._vectors())
-        if self.cell.matrices:
-            weights["V"] = self.params["V"]
-        return {name: weights[name] for name in self._source.weights}
-
     def _outputs(self, tiles: int, T: int, saved: Arrays) -> Array:
         if self.return_sequences and saved:
-            return saved[self._source.states[0]][:, 1:]
+            return saved[self._kernels.source.states[0]][:, 1:]
         shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
         return empty((tiles, *shape, LANES), self.params["U"].dtype)
 
     def _plan(self, tiles: int, T: int) -> ExecutionPlan:
         bptt, H, gates = self.bptt, self.hidden_size, len(self.cell.gates)
-        arrays = gates + len(self._source.states) + len(self._source.scratch)
+        source = self._kernels.source
+        arrays = gates + len(source.states) + len(source.scratch)
         n_features = 0 if self.codes else len(self.params["U"])
         step_bytes = arrays * H * LANES * self.params["U"].dtype.itemsize
         size = Size(H, gates, n_features, step_bytes)
         return execution_plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
+
+
+def _left(lengths: Lengths, group: slice, begin: int) -> Lengths:
+    """Return the lengths of the clips of a group, counted from a step on."""
+    return None if lengths is None else lengths[group] - begin
 
 
 def _check_dropout(cell: Cell, rate: float) -> None:

@@ -9,6 +9,7 @@ what        as a user sees it     as a layer gets it            dtype
 `Vector`    (N, D)                (tiles, D, LANES)             float
 =========== ===================== ============================= =======
 
+``n_steps``, T, is None where clips may have any length: then `Recurrent` takes their lengths.
 Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); neither is ever built.
 """
 
@@ -24,11 +25,11 @@ from ..errors import ConfigError
 class Codes:
     """Quantised signals: ``n_steps`` symbols below ``levels``."""
 
-    n_steps: int
+    n_steps: int | None
     levels: int
 
     def __post_init__(self) -> None:
-        _check_positive("n_steps", self.n_steps)
+        _check_steps(self.n_steps)
         if not isinstance(self.levels, Integral) or not 2 <= self.levels <= 256:
             raise ConfigError(f"levels={self.levels} must be from 2 to 256: codes are bytes")
 
@@ -38,7 +39,7 @@ class Codes:
         return self.levels
 
     def __str__(self) -> str:
-        return f"(N, {self.n_steps}, {self.levels}) codes"
+        return f"(N, {self.n_steps or 'T'}, {self.levels}) codes"
 
 
 @final
@@ -63,15 +64,15 @@ class FlatCodes:
 class Signal:
     """Sequences of vectors."""
 
-    n_steps: int
+    n_steps: int | None
     n_features: int
 
     def __post_init__(self) -> None:
-        _check_positive("n_steps", self.n_steps)
+        _check_steps(self.n_steps)
         _check_positive("n_features", self.n_features)
 
     def __str__(self) -> str:
-        return f"(N, {self.n_steps}, {self.n_features})"
+        return f"(N, {self.n_steps or 'T'}, {self.n_features})"
 
 
 @final
@@ -83,6 +84,11 @@ class Vector:
 
     def __str__(self) -> str:
         return f"(N, {self.n_features})"
+
+
+def _check_steps(n_steps: int | None) -> None:
+    if n_steps is not None:
+        _check_positive("n_steps", n_steps)
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -1,0 +1,129 @@
+"""Calls of a cell's kernels on a segment of time, cut so that signals are heard in between."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+from ..cells.compiled import Functions, Kernels
+from ..kernels import inputs
+from ..kernels.team import WorkShare, barrier_between_kernels, partition, rows_of_share
+from ..runtime.threads import check_wanted
+from .arrays import Arrays, KernelArrays, Lengths
+from .base import Array, Gradients
+from .plan import ExecutionPlan, spans
+
+
+@final
+@dataclass(frozen=True)
+class KernelCalls:
+    """What one layer does on a segment: ``units`` of a cell on codes or signals.
+
+    A segment is a dict of arrays, see `KernelArrays`. ``lengths`` are those of clips, counted from
+    the first step of the segment.
+    """
+
+    kernels: Kernels
+    params: Arrays
+    units: int
+    codes: bool
+
+    @cached_property
+    def memory(self) -> KernelArrays:
+        """The arrays of the kernels."""
+        gates, dtype = len(self.kernels.cell.gates), self.params["U"].dtype
+        return KernelArrays(self.kernels.source, gates, self.units, dtype)
+
+    @cached_property
+    def _functions(self) -> Functions:
+        return self.kernels.functions(self.units)
+
+    @cached_property
+    def _vectors(self) -> Arrays:
+        return {name: self.params[name] for name in self.kernels.cell.vectors}
+
+    @cached_property
+    def weights(self) -> Arrays:
+        """What the kernels take as weights, by name and in their order."""
+        weights = self.kernels.steady.values(self._vectors)
+        if self.kernels.cell.matrices:
+            weights["V"] = self.params["V"]
+        return {name: weights[name] for name in self.kernels.source.weights}
+
+    def forward(
+        self, x: Array, segment: Arrays, lengths: Lengths, plan: ExecutionPlan, share: WorkShare
+    ) -> None:
+        """Project the inputs and run all steps."""
+        project = inputs.project_codes if self.codes else inputs.project_signal
+        U, bias, memory = self.params["U"], self.params["b"], self.memory
+        for begin, end in spans(x.shape[1], plan.steps):
+            check_wanted()
+            cut, left = memory.cut(segment, begin, end), memory.left(lengths, begin, end)
+            for rows in rows_of_share(share, self.units, memory.gates):
+                project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
+            barrier_between_kernels(share)
+            arrays = [*self.weights.values(), *memory.in_order(cut), *left]
+            self._functions.forward(cut["a"], *arrays, share)
+
+    def backward(
+        self,
+        segment: Arrays,
+        lengths: Lengths,
+        dy: Array,
+        carry: list[Array],
+        plan: ExecutionPlan,
+        share: WorkShare,
+    ) -> None:
+        """Run all steps backwards; ``dy`` is of the last ones, ``carry`` of the states there."""
+        memory, T = self.memory, segment["a"].shape[1]
+        first = T - dy.shape[1]
+        for begin, end in reversed(spans(T, plan.steps)):
+            check_wanted()
+            dh = dy[:, max(begin - first, 0) : max(end - first, 0)]
+            cut, left = memory.cut(segment, begin, end), memory.left(lengths, begin, end)
+            arrays = [*self.weights.values(), *memory.in_order(cut), *left]
+            self._functions.backward(cut["a"], *arrays, dh, *carry, share)
+
+    def gradients(
+        self,
+        segment: Arrays,
+        x: Array,
+        grads: Arrays,
+        dx: Array,
+        plan: ExecutionPlan,
+        share: WorkShare,
+    ) -> None:
+        """Add what a segment that went backwards gives to the gradients, and write dx."""
+        memory = self.memory
+        for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
+            cut = memory.cut(segment, begin, end)
+            for first, last in spans(len(x), plan.sum_tiles):
+                check_wanted()
+                tiles, some, sums = slice(first, last), cut, grads
+                if last - first < len(x):
+                    some = {k: v[tiles] for k, v in cut.items()}
+                    sums = {k: v[tiles] for k, v in grads.items()}
+                weights = [sums[k] for k in self.kernels.source.weights]
+                self._functions.gradients(some["a"], *memory.in_order(some), *weights, share)
+                here = (tiles, slice(begin, end))
+                self._collect(some["a"], x[here], sums, dx[here], share)
+
+    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: WorkShare) -> None:
+        """Do what `gradients` does for U, b and dx."""
+        for rows in rows_of_share(share, self.units, self.memory.gates):
+            dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
+            if self.codes:
+                inputs.project_codes_backward(da[:, :, rows], x, dU)
+            else:
+                inputs.project_signal_gradients(da, x, dU, db, rows.start)
+        if dx.shape[2]:
+            steps = partition(da.shape[1], share)
+            inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
+
+    def total(self, sums: Arrays) -> Gradients:
+        """Return the gradients from those of single tiles, added in order."""
+        grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
+        if self.codes:
+            grads["b"] = grads["U"].sum(axis=0)
+        steady = self.kernels.steady
+        vectors = {name: grads.pop(name) for name in steady.cell.vectors}
+        return grads | steady.gradients(self._vectors, vectors)
