@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
+    from .ragged import Ragged as Ragged
     from .training.callbacks import Callback as Callback
     from .training.callbacks import EarlyStopping as EarlyStopping
     from .training.cellcheck import check_cell as check_cell
@@ -39,6 +40,7 @@ _HOMES = {
     "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),
+    "ragged": ("Ragged",),
     "training.optimizers": ("SGD", "Adam"),
     "training.trainer": ("Trainer",),
     "training.callbacks": ("Callback", "EarlyStopping"),

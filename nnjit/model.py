@@ -13,9 +13,11 @@ from .layers import LAYERS, Codes, Dense, Flatten, Layer, Parameter, Recurrent, 
 from .layers.tiles import gathered, tile, tile_states, untile
 from .options import check_options, expect
 from .parts import Part
+from .ragged import Ragged
 from .runtime import memory
 
 Array = NDArray[Any]
+Data = Array | Ragged  # as the kernels read it: see `Sequential.check`
 State = dict[str, dict[str, Array]]  # of recurrent layers, by layer and state
 _DTYPES = ("float32", "float64")
 _BATCH = 256  # clips at once outside training: bounds the memory
@@ -116,32 +118,39 @@ class Sequential(Part):
         return found
 
     def forward(
-        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
+        self, x: Any, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, list[Any]]:
         """Return the logits, (N, units), and the caches that `backward` takes.
 
         Parameters
         ----------
         x
-            Codes (N, T), integers below V, or signals (N, T, D).
+            Codes (N, T), integers below V, or signals (N, T, D). Where the inputs have no
+            ``n_steps``, a `Ragged` too, or a list of clips, each with a length of its own.
         training, rng
             Random layers are on while training, and draw from ``rng``.
         """
-        return self.forward_rows(self.check(x), np.arange(len(x)), training=training, rng=rng)
+        data = self.check(x)
+        return self.forward_rows(data, np.arange(len(data)), training=training, rng=rng)
 
     def forward_rows(
         self,
-        data: Array,
+        data: Data,
         rows: Array,
         *,
         training: bool = False,
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, list[Any]]:
         """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`."""
-        x = gathered(data, rows)
+        lengths = {}
+        if isinstance(data, Ragged):
+            x, lengths["lengths"] = data.gathered(rows)
+        else:
+            x = gathered(data, rows)
         caches: list[Any] = []
         for layer in self.layers[:-1]:
-            x, cache = layer.forward(x, training=training, rng=rng)
+            options = lengths if isinstance(layer, Recurrent) else {}
+            x, cache = layer.forward(x, training=training, rng=rng, **options)
             caches.append(cache)
         return untile(self.head.linear(x), len(rows)), [*caches, x]
 
@@ -160,17 +169,24 @@ class Sequential(Part):
                 found[layer.name] = grads
         return found
 
-    def predict_proba(self, x: Array) -> Array:
-        """Return the outputs, (N, units): probabilities for softmax and sigmoid."""
+    def predict_proba(self, x: Any) -> Array:
+        """Return the outputs, (N, units): probabilities for softmax and sigmoid.
+
+        ``x`` is as `forward` takes it.
+        """
         return np.ascontiguousarray(self.activation.forward(self.logits(self.check(x)).T).T)
 
-    def logits(self, data: Array) -> Array:
+    def logits(self, data: Data) -> Array:
         """Return the logits, (N, units), a few clips at a time; ``data`` is from `check`."""
+        order = np.arange(len(data))
+        if isinstance(data, Ragged):
+            order = np.argsort(data.lengths, kind="stable")
         batches = [
-            self.forward_rows(data, np.arange(n, min(n + _BATCH, len(data))))[0]
-            for n in range(0, len(data), _BATCH)
+            self.forward_rows(data, order[n : n + _BATCH])[0] for n in range(0, len(data), _BATCH)
         ]
-        return np.concatenate(batches)
+        found = np.concatenate(batches)
+        found[order] = found.copy()
+        return found
 
     def stream(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         """Return the outputs, (N, units), after a piece of N streams, and the state there.
@@ -211,8 +227,8 @@ class Sequential(Part):
         logits = untile(self.head.linear(values), N)
         return np.ascontiguousarray(self.activation.forward(logits.T).T), after
 
-    def predict(self, x: Array) -> NDArray[np.int64]:
-        """Return the class of each clip, (N,): the likelier one."""
+    def predict(self, x: Any) -> NDArray[np.int64]:
+        """Return the class of each clip, (N,): the likelier one; ``x`` as `forward` takes it."""
         return self.most_probable(self.predict_proba(x))
 
     @staticmethod
@@ -220,15 +236,23 @@ class Sequential(Part):
         """Return classes (N,) from outputs (N, units); a single unit is the probability of 1."""
         return (p[:, 0] > 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(axis=1)
 
-    def check(self, x: Array) -> Array:
+    def check(self, x: Any) -> Data:
         """Return ``x`` in the form that the kernels read, or raise ShapeError.
 
         Kernels do not check their bounds, so everything that enters a model comes through here.
         """
+        if self.inputs is not None and self.inputs.n_steps is None:
+            if isinstance(x, Ragged | list | tuple):
+                clips = x if isinstance(x, Ragged) else Ragged.of(x)
+                return Ragged(self._check(clips.values, None), clips.lengths)
+        elif isinstance(x, Ragged):
+            raise ShapeError(
+                "the model takes clips of one length: build it for any, with n_steps=None"
+            )
         return self._check(x, self.inputs and self.inputs.n_steps)
 
-    def _check(self, x: Array, n_steps: int | None) -> Array:
-        """Do what `check` does for so many steps, or for any number of them."""
+    def _check(self, x: Any, n_steps: int | None) -> Array:
+        """Return an array as `check` does, for so many steps or for any number of them."""
         if self.inputs is None:
             raise ConfigError(
                 "the model is not built: call model.build(...) or trainer.fit(...) first"

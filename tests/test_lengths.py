@@ -10,10 +10,25 @@ from hypothesis import strategies as st
 from random_cells import cells
 from registry import FEATURES, LEVELS, as_signal, build, from_tiles, to_tiles
 
+from nnjit import (
+    GRU,
+    LSTM,
+    Adam,
+    Callback,
+    Dense,
+    Dropout,
+    Flatten,
+    Ragged,
+    Sequential,
+    Trainer,
+    check_gradients,
+)
 from nnjit.cells import cell, evaluate, tanh
 from nnjit.cells.library import CELLS
 from nnjit.errors import ShapeError
 from nnjit.layers import Bptt, Codes, Recurrent, Signal
+from nnjit.storage.files import weights_digest
+from nnjit.training.checkpoint import TrainingState
 
 OFTEN = ("rnn", "gru", "lstm", "slstm", "min_gru", "cornn")  # the others take long to compile
 every_cell = pytest.mark.parametrize(
@@ -243,6 +258,133 @@ def test_recurrent_dropout_goes_with_lengths():
             layer.scan(more, training=True, rng=np.random.default_rng(1), lengths=steps)[1]["h"]
         )
     np.testing.assert_array_equal(runs[0], runs[1])
+
+
+KINDS = {
+    "signal": lambda n, rng: rng.normal(size=(n, 2)),
+    "codes": lambda n, rng: rng.integers(0, 8, n),
+}
+
+
+def network(kind, dtype="float32", **options):
+    layers = [GRU(3, return_sequences=True, **options), Dropout(0.5), LSTM(2), Dense(2, "softmax")]
+    inputs = Codes(None, 8) if kind == "codes" else Signal(None, 2)
+    return Sequential(layers, dtype).build(inputs, seed=1)
+
+
+@both_inputs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@settings(drawn, max_examples=10)
+@given(lengths=LENGTHS)
+def test_models_judge_clips_together_as_alone(kind, dtype, lengths):
+    rng, model = np.random.default_rng(0), network(kind, dtype)
+    clips = [KINDS[kind](n, rng) for n in lengths]
+    p = model.predict_proba(clips)
+    for n, clip in enumerate(clips):
+        np.testing.assert_array_equal(model.predict_proba([clip])[0], p[n])
+        np.testing.assert_array_equal(model.stream(clip[None])[0][0], p[n])
+    values = np.full((len(clips), 50, *clips[0].shape[1:]), 255)
+    for row, clip in zip(values, Ragged.of(clips).values, strict=True):
+        row[: len(clip)] = clip if kind == "codes" else 0
+    np.testing.assert_array_equal(model.predict_proba(Ragged.of(clips)), p)
+    if kind == "codes":
+        np.testing.assert_array_equal(model.predict_proba(Ragged(values, lengths)), p)
+
+
+def test_gradients_of_a_model_of_ragged_clips():
+    rng, model = np.random.default_rng(0), network("codes")
+    clips = [KINDS["codes"](n, rng) for n in (5, 1, 9, 4)]
+    assert check_gradients(model, clips, [0, 1, 1, 0]).ok
+    z, caches = model.forward(clips, training=True, rng=np.random.default_rng(2))
+    assert list(model.backward(z, caches)) == ["dense", "lstm", "gru"]
+
+
+def ragged_sets():
+    """Return clips whose class is the sign of their mean, of 3 to 60 steps."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 90)
+    clips = [
+        rng.normal(k - 0.5, 0.7, (n, 2))
+        for k, n in zip(labels, rng.integers(3, 60, 90), strict=True)
+    ]
+    return {"train": (clips[:64], labels[:64]), "val": (clips[64:], labels[64:])}
+
+
+def fitted(callbacks=(), resume=None, **options):
+    model = Sequential([GRU(4), Dense(2, "softmax")]).build(Signal(None, 2), seed=0)
+    trainer = Trainer(Adam(0.02), epochs=4, drop_last=False, batch_size=10, **options)
+    return model, trainer.fit(model, ragged_sets(), callbacks, resume)
+
+
+def test_ragged_sets_are_trained_on_and_a_run_goes_on_inside_an_epoch():
+    class Keep(Callback):
+        def on_batch_end(self, progress):
+            if (progress.position.epoch, progress.position.batch) == (2, 3):
+                self.state = TrainingState.of(progress).pack()
+
+    keep = Keep()
+    model, history = fitted([keep], threads=1)
+    assert history.last.flat()["val/accuracy"] > 0.9
+    again, _ = fitted(resume=TrainingState.unpack(keep.state), threads=2)
+    assert weights_digest(again) == weights_digest(model)
+
+
+def test_batches_are_of_similar_lengths_and_take_every_clip_once():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 1000, 333)
+    ragged = Ragged(np.zeros((333, 1000), np.uint8), lengths)
+    order = ragged.in_batches(rng.permutation(333), 16, rng)
+    assert sorted(order) == list(range(333))
+    batches = [lengths[order[i : i + 16]] for i in range(0, 320, 16)]
+    padding = sum((batch.max() - batch).sum() for batch in batches) / sum(map(sum, batches))
+    assert padding < 0.1
+    assert [b.max() for b in batches] != sorted(b.max() for b in batches)
+
+
+def test_a_record_of_a_model_for_any_length():
+    model = network("codes")
+    again = Sequential.from_config(model.config(), model.params)
+    assert again.inputs == Codes(None, 8)
+    assert "(N, T, 8) codes" in model.summary()
+    clips = [[1, 2, 3], [7]]
+    np.testing.assert_array_equal(again.predict_proba(clips), model.predict_proba(clips))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ([[1, 2], []], r"clip 1 is \(0,\), clip 0 is \(2,\): give each"),
+        ([], "there is no clip"),
+        ([[1, 2], [9]], "the model knows codes 0 to 7, got 0 to 9"),
+        ([[1.5], [1, 2]], r"expected integer codes \(N, T\), got float64"),
+        ([np.zeros((2, 3), int), [1]], r"clip 1 is \(1,\), clip 0 is \(2, 3\)"),
+    ],
+)
+def test_wrong_clips_are_told(x, message):
+    with pytest.raises(ShapeError, match=message):
+        network("codes").predict_proba(x)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([1, 0], r"clip 1 has 0 steps: give it 1 to 3"),
+        ([4, 1], r"clip 0 has 4 steps"),
+        ([1], r"got \(2, 3\) with int64 \(1,\)"),
+        ([1.0, 2.0], r"with float64"),
+    ],
+)
+def test_wrong_lengths_are_told(lengths, message):
+    with pytest.raises(ShapeError, match=message):
+        Ragged(np.zeros((2, 3), int), lengths)
+
+
+def test_models_and_layers_of_one_length_say_so():
+    model = Sequential([GRU(1), Dense(2)]).build(Codes(3, 8))
+    with pytest.raises(ShapeError, match="takes clips of one length: build it for any"):
+        model.predict_proba(Ragged.of([[1, 2, 3]]))
+    with pytest.raises(ShapeError, match=r"flatten needs clips of one length, .*last state"):
+        Sequential([GRU(1, return_sequences=True), Flatten(), Dense(2)]).build(Codes(None, 8))
 
 
 def test_a_layer_for_one_length_takes_no_lengths():

@@ -17,7 +17,10 @@ from nnjit.errors import ShapeError
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import Bptt, Codes, Recurrent, Signal
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+OFTEN = ("rnn", "gru", "lstm", "slstm", "min_gru", "cornn")  # the others take long to compile
+every_cell = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in CELLS]
+)
 CUTS = st.lists(st.integers(1, 39), min_size=1, max_size=3, unique=True).map(sorted)
 
 

@@ -58,7 +58,7 @@ class KernelArrays:
                 "recurrent_dropout needs rng while training: "
                 "model.forward(x, training=True, rng=...)"
             )
-        kept = rng.random(shape, np.float32) >= rate
+        kept = (rng.random(shape, np.float32) >= rate).astype(self.dtype)
         return {name: kept / self.dtype.type(1 - rate) for name in self.source.masks}
 
     def left(self, lengths: Lengths, begin: int, end: int) -> list[Array]:

@@ -50,7 +50,7 @@ def _gather(tiles: Array, data: Array, rows: Array) -> None:
 
 
 def gathered(data: Array, rows: Array) -> Array:
-    """Return ``data[rows]`` in tiles: (tiles, ..., LANES)."""
+    """Return ``data[rows]`` in tiles: (tiles, ..., LANES); lanes beyond are the first row again."""
     check_wanted()
     tiles = np.empty((-(-len(rows) // LANES), data[0].size, LANES), data.dtype)
     _gather(tiles, data.reshape(len(data), -1), rows)

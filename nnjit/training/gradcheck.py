@@ -42,7 +42,7 @@ class GradientReport:
 
 def check_gradients(
     model: Sequential,
-    x: ArrayLike,
+    x: Any,
     labels: ArrayLike,
     *,
     loss: str | losses.Loss = "mse",
@@ -60,7 +60,7 @@ def check_gradients(
     model
         A built model.
     x
-        Codes (N, T) or signals (N, T, D); a few short clips are enough.
+        As `Sequential.forward` takes it; a few short clips are enough.
     labels
         Classes (N,).
     loss
@@ -79,10 +79,10 @@ def check_gradients(
     >>> check_gradients(model, codes, [0, 1, 1, 0]).ok
     True
     """
-    x, y = np.asarray(x), _targets(np.asarray(labels), model.head.units)
-    model.check(x)
-    if len(x) != len(y):
-        raise ShapeError(f"{len(x)} clips and {len(y)} labels: give one label for each clip")
+    y = _targets(np.asarray(labels), model.head.units)
+    n = len(model.check(x))
+    if n != len(y):
+        raise ShapeError(f"{n} clips and {len(y)} labels: give one label for each clip")
     model = _float64_copy(model)
     function = losses.get(loss)
     function.check(model.activation)

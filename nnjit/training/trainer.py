@@ -13,8 +13,9 @@ from ..datasets.clips import DataSplits
 from ..errors import ConfigError, DataError, DivergedError
 from ..layers import Bptt, Codes
 from ..layers.recurrent import Recurrent
-from ..model import Sequential
+from ..model import Data, Sequential
 from ..parts import Part
+from ..ragged import Ragged
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics
@@ -24,7 +25,7 @@ from .history import Epoch, Evaluation, History
 from .optimizers import Optimizer
 
 Array = NDArray[Any]
-Arrays = Mapping[str, tuple[Array, Array]]  # set name -> inputs, labels
+Arrays = Mapping[str, tuple[Any, Array]]  # set name -> inputs, labels
 _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
@@ -36,7 +37,7 @@ _INIT, _SHUFFLE, _DROPOUT = range(3)
 class Task:
     """Data that was checked for a model: for each set its inputs and labels, and what they mean."""
 
-    sets: dict[str, tuple[Array, NDArray[np.int64]]]
+    sets: dict[str, tuple[Data, NDArray[np.int64]]]
     monitor: str
     n_batches: int
     n_classes: int
@@ -180,7 +181,7 @@ class Trainer(Part):
     def evaluate(
         self,
         model: Sequential,
-        x: Array,
+        x: Data,
         labels: NDArray[np.int64],
         n_classes: int = 2,
         positive: int = 1,
@@ -300,12 +301,15 @@ class Trainer(Part):
         progress.position = Position(epoch + 1)
 
     def _train_epoch(
-        self, progress: Progress, train: tuple[Array, Array], callbacks: Sequence[Callback]
+        self, progress: Progress, train: tuple[Data, Array], callbacks: Sequence[Callback]
     ) -> float:
         """Train on the batches that are left of an epoch; return the seconds of all of them."""
         model, epoch, start = progress.model, progress.epoch, progress.position or Position()
         x, labels = train
-        order = self._stream(_SHUFFLE, epoch).permutation(len(x))
+        rng = self._stream(_SHUFFLE, epoch)
+        order = rng.permutation(len(x))
+        if isinstance(x, Ragged):
+            order = x.in_batches(order, self.batch_size, rng)
         dropout = self._stream(_DROPOUT, epoch)
         if start.dropout is not None:
             dropout.bit_generator.state = start.dropout
