@@ -281,7 +281,7 @@ def test_threads_leave_the_bits(cell, H, kind, rng, set_threads):
 @pytest.mark.parametrize("checkpoint", ["off", 128])
 @pytest.mark.parametrize("shape", [(33, 200, 5), (16, 200, 40)], ids=str)
 def test_groups_and_teams_leave_the_bits(cell, kind, checkpoint, shape, rng, set_threads, replan):
-    replan(_WORTH_A_THREAD=1e-12, _WORTH_A_MEETING=1e-12)
+    replan(_WORTH_A_THREAD=1e-12, _WORTH_A_BARRIER=1e-12)
     layer, x = made(cell, kind, *shape, rng, "float32", return_sequences=True)
     layer.bptt = Bptt(checkpoint)
     dy = upstream(forward(layer, x), rng)
@@ -298,7 +298,7 @@ def test_groups_and_teams_leave_the_bits(cell, kind, checkpoint, shape, rng, set
 def test_a_member_of_a_team_that_fails_leaves_the_others(
     cell, rng, set_threads, monkeypatch, replan
 ):
-    replan(_WORTH_A_MEETING=1e-12)
+    replan(_WORTH_A_BARRIER=1e-12)
     set_threads(2)
     layer, x = made(cell, "signal", 16, 200, 40, rng, "float32")
     with monkeypatch.context() as broken:
@@ -326,7 +326,7 @@ def test_short_calls_leave_the_bits(cell, kind, H, team, rng, set_threads, repla
     set_threads(team)
     runs, plans = [], []
     for seconds in (1e9, 4e-4, 5e-5, 1e-12):
-        replan(_CALL_SECONDS=seconds, _WORTH_A_MEETING=1e-12 if team > 1 else 1)
+        replan(_CALL_SECONDS=seconds, _WORTH_A_BARRIER=1e-12 if team > 1 else 1)
         plans.append(layer._plan(-(-len(x) // LANES), 300))
         runs.append(forward_backward(layer, x, dy))
     assert {plan.team for plan in plans} == {team}
