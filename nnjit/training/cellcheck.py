@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..cells import evaluate
 from ..cells.definition import Cell
 from ..cells.named import named
+from ..cells.rewrite import with_mask
 from ..kernels._lanes import LANES
 from ..layers import Bptt, Codes, Recurrent, Signal
 
@@ -31,8 +32,9 @@ def check_cell(cell: Any, seed: int = 0, quiet: bool = False) -> bool:
     """Check a cell as nnjit's own are checked, print what was found, return whether all is well.
 
     Layers of 1, 3 and 17 units are compared with the equations in NumPy, their gradients with
-    central differences in float64, codes with one-hot vectors; checkpoints, threads, teams and the
-    size of the batch must leave every bit, and NaN must stay in its clip.
+    central differences in float64, codes with one-hot vectors, recurrent dropout with NumPy;
+    checkpoints, threads, teams, the size of the batch, padding and pieces of time must leave every
+    bit, and NaN must stay in its clip.
 
     Parameters
     ----------
@@ -75,10 +77,18 @@ class _Case:
         self.cell, self.H = cell, hidden_size
         self.rng = np.random.default_rng(seed)
 
-    def layer(self, dtype: str = "float64", codes: int = 0) -> Recurrent:
+    def layer(
+        self,
+        dtype: str = "float64",
+        codes: int = 0,
+        n_steps: int | None = 1,
+        recurrent_dropout: float = 0.0,
+    ) -> Recurrent:
         """Return a layer with parameters that keep most cells from exploding."""
-        layer = Recurrent(self.cell, self.H, return_sequences=True)
-        spec = Codes(1, codes) if codes else Signal(1, _FEATURES)
+        layer = Recurrent(
+            self.cell, self.H, return_sequences=True, recurrent_dropout=recurrent_dropout
+        )
+        spec = Codes(n_steps, codes) if codes else Signal(n_steps, _FEATURES)
         rng = np.random.default_rng(1)
         layer.build(spec, rng, np.dtype(dtype))
         for name, value in layer.params.items():
@@ -103,11 +113,14 @@ def from_tiles(y: Array, N: int) -> Array:
     return np.moveaxis(y, -1, 1).reshape(-1, *y.shape[1:-1])[:N].copy()
 
 
-def run(layer: Recurrent, x: Array, dy: Array | None = None) -> dict[str, Array]:
-    """Return the outputs y, and with ``dy`` the gradients of x (not of codes) and parameters."""
+def run(layer: Recurrent, x: Array, dy: Array | None = None, **options: Any) -> dict[str, Array]:
+    """Return the outputs y, and with ``dy`` the gradients of x (not of codes) and parameters.
+
+    ``options`` are those of `Recurrent.forward`.
+    """
     dtype = layer.params["U"].dtype
     tiles = to_tiles(x if x.dtype == np.uint8 else x.astype(dtype))
-    y, cache = layer.forward(tiles, training=dy is not None)
+    y, cache = layer.forward(tiles, training=dy is not None, **options)
     found = {"y": from_tiles(y, len(x))}
     if dy is not None:
         dx, grads = layer.backward(to_tiles(dy.astype(dtype)), cache)
@@ -117,11 +130,12 @@ def run(layer: Recurrent, x: Array, dy: Array | None = None) -> dict[str, Array]
     return found
 
 
-def expected(layer: Recurrent, x: Array, dy: Array) -> dict[str, Array]:
-    """Return the same from the equations in NumPy, in float64."""
+def expected(layer: Recurrent, x: Array, dy: Array, mask: Array | None = None) -> dict[str, Array]:
+    """Return the same from the equations in NumPy, in float64; ``mask`` is that of dropout."""
+    cell = layer.cell if mask is None else with_mask(layer.cell)
     params = {name: value.astype(np.float64) for name, value in layer.params.items()}
-    states, steps = evaluate.forward(layer.cell, x, params)
-    grads = evaluate.backward(layer.cell, x, steps, dy, params)
+    states, steps = evaluate.forward(cell, x, params, mask=mask)
+    grads = evaluate.backward(cell, x, steps, dy, params)
     names = ["x", *params]
     return {"y": states[layer.cell.states[0]][:, 1:], **{f"d{k}": grads[k] for k in names}}
 
@@ -203,10 +217,45 @@ def _clips_stand_alone(case: _Case) -> None:
         _same_bits([{name: run_[name][others]} for run_ in (found, spoilt)], "NaN of another clip")
 
 
+def _dropout_equals_numpy(case: _Case) -> None:
+    """Compare recurrent dropout with the equations in NumPy."""
+    if not case.cell.matrices:
+        return
+    layer, (x, dy) = case.layer(recurrent_dropout=0.5), case.inputs(5, 6)
+    drawn = np.random.default_rng(2).random((1, case.H, LANES), np.float32)
+    mask = from_tiles(2.0 * (drawn >= 0.5), 5)
+    _compare(run(layer, x, dy, rng=np.random.default_rng(2)), expected(layer, x, dy, mask), 1e-9)
+
+
+def _padding_leaves_bits(case: _Case) -> None:
+    """Take clips of other lengths beside one, with noise behind its end: its bits stay."""
+    layer, (x, dy) = case.layer("float32", n_steps=None), case.inputs(18, 9)
+    lengths = np.arange(18) % 9 + 1
+    dy[np.arange(9) >= lengths[:, None]] = 0
+    found = run(layer, x, dy, lengths=to_tiles(lengths))
+    for n, T in ((3, 4), (17, 9)):
+        alone = run(layer, x[n : n + 1, :T], dy[n : n + 1, :T])
+        _same_bits([{k: found[k][n : n + 1, :T] for k in ("y", "dx")}, alone], "other lengths")
+
+
+def _pieces_leave_bits(case: _Case) -> None:
+    """Take a sequence in pieces, each from the state behind the one before: every bit stays."""
+    layer, (x, _) = case.layer("float32"), case.inputs(18, 40)
+    tiles = to_tiles(x.astype(np.float32))
+    state, parts = None, []
+    for piece in (tiles[:, :1], tiles[:, 1:18], tiles[:, 18:]):
+        part, state, _ = layer.scan(np.ascontiguousarray(piece), state)
+        parts.append(part)
+    _same_bits([{"y": layer.scan(tiles)[0]}, {"y": np.concatenate(parts, axis=1)}], "pieces")
+
+
 _CHECKS: list[tuple[Callable[[_Case], None], tuple[int, ...]]] = [
     (_equals_numpy, (1, 3, 17)),
     (_equals_differences, (1, 3)),
     (_codes_equal_vectors, (1, 3)),
     (_cuts_leave_bits, (1, 17)),
     (_clips_stand_alone, (1, 3)),
+    (_dropout_equals_numpy, (1, 3)),
+    (_padding_leaves_bits, (1, 3)),
+    (_pieces_leave_bits, (1, 3)),
 ]
