@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from .datasets import DataSplits, Encoding
 from .datasets.audio import stream_file
 from .errors import ModelFileError, NnjitError, short
-from .layers import Codes
 from .model import Sequential
 from .options import check_options, expect
 from .storage import files as persistence
@@ -45,7 +44,7 @@ class Classifier:
     model : Sequential
         Built and, usually, trained.
     encoding : Encoding
-        From a recording to codes; the same as in training.
+        From a recording to what the model reads; the same as in training.
     classes : sequence of str
         Name of each label.
     positive : int
@@ -63,7 +62,7 @@ class Classifier:
         return cls(model, data.encoding, tuple(data.classes), data.positive)
 
     def predict(self, codes: NDArray[Any], ids: Sequence[str] = ()) -> Prediction:
-        """Judge clips of codes, (N, T); ShapeError where they do not fit the model."""
+        """Judge codes (N, T) or signals (N, T, D); ShapeError where they do not fit the model."""
         p = self.model.predict_proba(codes)
         predictions = self.model.most_probable(p)
         if p.shape[1] == 1:
@@ -114,7 +113,7 @@ class Classifier:
             check_options("encoding", Encoding, extra["encoding"])
             encoding = Encoding.from_dict(extra["encoding"])
             classes, positive = tuple(extra["classes"]), extra["positive"]
-            fits = model.inputs == Codes(encoding.n_steps, encoding.levels)
+            fits = model.inputs == encoding.inputs
             known = len(classes) == max(2, model.head.units) and 0 <= positive < len(classes)
             if not fits or not known:
                 raise ModelFileError("its encoding or its classes do not fit the model")

@@ -20,7 +20,7 @@ class PyfuncModel:
         Parameters
         ----------
         model_input
-            Codes, (N, T), integers below the levels of the encoding.
+            Codes, (N, T), integers below the levels of the encoding, or signals, (N, T, D).
         """
         import pandas as pd  # comes with MLflow, which alone calls this
 

@@ -10,7 +10,7 @@ import toy
 from nnjit.classifier import Classifier
 from nnjit.commands import predict
 from nnjit.commands.predict import parse
-from nnjit.datasets import Encoding, audio, encode_file, reader
+from nnjit.datasets import Encoding, audio, blocks, encode_file, reader
 from nnjit.errors import ConfigError
 from nnjit.layers import Codes
 
@@ -164,7 +164,7 @@ def test_memory_does_not_grow_with_the_recording(model_file, wav, monkeypatch):
     monkeypatch.setattr(reader, "_KEPT", 0)
     for module in (reader, audio):
         monkeypatch.setattr(module, "BLOCK", 1 << 13)
-    monkeypatch.setattr(audio, "_STEPS", 1 << 13)
+    monkeypatch.setattr(blocks, "_STEPS", 1 << 13)
     classifier = Classifier.load(model_file)
     encoding = Encoding(levels=4, rate=100, duration=0.5)
     classifier = Classifier(classifier.model, encoding, classifier.classes)
@@ -184,7 +184,7 @@ def test_clips_a_few_at_a_time_have_the_bits_of_all_at_once(model_file, wav, mon
     path = wav("a.wav", 60)
     classifier = Classifier.load(model_file)
     codes, _ = encode_file(path, classifier.encoding)
-    monkeypatch.setattr(audio, "_STEPS", 1)
+    monkeypatch.setattr(blocks, "_STEPS", 1)
     few = classifier.predict_file(path)
     assert np.array_equal(few.probabilities, classifier.predict(codes).probabilities)
     assert len(few.ids) == len(set(few.ids)) == 120

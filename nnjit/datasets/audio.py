@@ -1,4 +1,4 @@
-"""From a recording to clips of symbols: normalise, resample, quantise, cut; block by block.
+"""From a recording to clips: normalise, resample, quantise or frame, cut; block by block.
 
 A recording is gone through three times (its range; its mean; its clips), so that memory does not
 grow with its length: some 100 MB in all, and for a data set its symbols, one byte a step, twice.
@@ -6,24 +6,20 @@ Their number is at most 1,024 a byte of the file, or a million (`reader.most_fra
 header says. The result is that of whole arrays, to the bit.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .blocks import Blocks, Pieces, Range, UnfitError, checked_range, cut, stride
 from .encode import Encoding
+from .raw import signals_of
 from .reader import BLOCK, AudioFile, most_frames, warn
-
-Blocks = Callable[[], Iterable[NDArray[np.float64]]]
-"""A signal that can be gone through again and again: each call yields its samples in blocks."""
-
-_MOST_RATIO = 10_000  # between the rate of a file and of its clips; the filter grows with it
-_STEPS = 1 << 20  # steps of the clips that are handed over at once
 
 
 class Prepared(NamedTuple):
@@ -31,8 +27,8 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    codes : array of uint8, shape (N, T)
-        Symbols.
+    codes : array of uint8, shape (N, T), or of float32, shape (N, T, D)
+        Symbols, or samples (`Encoding.is_raw`).
     offsets : array of float64, shape (N,)
         Start of each clip, seconds into the recording.
     rate : float
@@ -41,27 +37,10 @@ class Prepared(NamedTuple):
         What a user should know about the file, each to follow its name.
     """
 
-    codes: NDArray[np.uint8]
+    codes: NDArray[np.uint8] | NDArray[np.float32]
     offsets: NDArray[np.float64]
     rate: float
     remarks: tuple[str, ...] = ()
-
-
-@final
-class UnfitError(DataError):
-    """A recording that is sound but does not fit the encoding; the remedy depends on the task."""
-
-    def __init__(self, fact: str, remedy: str, remedy_of_prediction: str) -> None:
-        super().__init__(f"{fact}: {remedy}")
-        self.for_prediction = f"{fact}: {remedy_of_prediction}"
-
-
-class Range(NamedTuple):
-    """Extremes of a signal and the number of its samples."""
-
-    low: float
-    high: float
-    frames: int
 
 
 def read(path: Path) -> tuple[NDArray[np.float64], float]:
@@ -89,68 +68,9 @@ def read(path: Path) -> tuple[NDArray[np.float64], float]:
     return np.concatenate(blocks) if blocks else np.empty(0), recording.rate
 
 
-def range_of(blocks: Iterable[NDArray[np.float64]]) -> Range:
-    """Return the range of a signal.
-
-    Raises
-    ------
-    DataError
-        If the signal is empty, silent, constant or not finite.
-    """
-    low, high, count = np.inf, -np.inf, 0
-    for block in blocks:
-        low, high = np.minimum(low, block.min()), np.maximum(high, block.max())
-        count += len(block)
-    if not count:
-        raise DataError("holds no samples: replace or remove it")
-    with np.errstate(invalid="ignore", over="ignore"):
-        width = high - low
-    if not np.isfinite(width):
-        raise DataError("holds samples that are NaN or infinite: export it again")
-    if width == 0:
-        raise DataError("is silent or constant: replace or remove it")
-    return Range(float(low), float(high), count)
-
-
 def normalise(block: NDArray[np.float64], whole: Range) -> NDArray[np.float64]:
     """Scale samples to [0, 1] by the range of the whole recording."""
     return (block - whole.low) / (whole.high - whole.low)
-
-
-def stride(rate: float, encoding: Encoding) -> float:
-    """Return the seconds from one step of a clip to the next.
-
-    Parameters
-    ----------
-    rate : float
-        Samples per second of the recording.
-    encoding : Encoding
-        With `decimate` the stride is not always 1 / encoding.rate.
-
-    Raises
-    ------
-    DataError
-        If the rates lie too far apart, or `decimate` is asked to raise the rate.
-    """
-    if encoding.rate is None or encoding.rate == rate:
-        return 1 / rate
-    if not 1 / _MOST_RATIO <= rate / encoding.rate <= _MOST_RATIO:
-        raise UnfitError(
-            f"has a rate of {rate:g} Hz, more than {_MOST_RATIO:,} times off {encoding.rate:g} Hz",
-            "remove it or change dataset.rate",
-            "the model hears nothing in it",
-        )
-    if encoding.resampler != "decimate":
-        return 1 / encoding.rate
-    step = int(rate / encoding.rate)
-    if step < 1:
-        raise UnfitError(
-            f"has a rate of {rate:g} Hz, below the {encoding.rate:g} Hz of the clips, and "
-            "decimating cannot raise it",
-            "set dataset.resampler=soxr",
-            "the model was trained on decimated recordings of that rate or more",
-        )
-    return step / rate
 
 
 def resample(
@@ -197,7 +117,7 @@ def mean_of(blocks: Iterable[NDArray[np.float64]], count: int) -> np.float64:
     NumPy adds the two halves of an array each by itself, the first a multiple of 8 long; the same
     halves are summed here one after the other.
     """
-    pieces = _Pieces(blocks)
+    pieces = Pieces(blocks)
 
     def total(n: int) -> np.float64:
         if n <= BLOCK:
@@ -209,37 +129,16 @@ def mean_of(blocks: Iterable[NDArray[np.float64]], count: int) -> np.float64:
     return np.float64(total(count) / count)
 
 
-@final
-class _Pieces:
-    """Blocks of any length, taken in pieces of a given length."""
-
-    def __init__(self, blocks: Iterable[NDArray[Any]]) -> None:
-        self._blocks = iter(blocks)
-        self._rest: list[NDArray[Any]] = []
-        self._count = 0
-
-    def take(self, n: int) -> NDArray[Any]:
-        """Return the next `n` values, or fewer where the blocks end."""
-        while self._count < n and (block := next(self._blocks, None)) is not None:
-            self._rest.append(block)
-            self._count += len(block)
-        if not self._rest:
-            return np.empty(0)
-        whole = self._rest[0] if len(self._rest) == 1 else np.concatenate(self._rest)
-        self._rest = [whole[n:]]
-        self._count = len(whole) - min(n, len(whole))
-        return whole[:n]
-
-
 def clips_of(
     blocks: Blocks, rate: float, encoding: Encoding, most_steps: float = np.inf
-) -> Iterator[NDArray[np.uint8]]:
-    """Turn a mono signal into clips of symbols, a few at a time.
+) -> Iterator[NDArray[Any]]:
+    """Turn a signal into clips, a few at a time.
 
     Parameters
     ----------
     blocks : callable
-        One whole recording; it is normalised by its own minimum and maximum.
+        One whole recording; for symbols of one channel, which is normalised by its own minimum and
+        maximum.
     rate : float
         Its samples per second.
     encoding : Encoding
@@ -249,8 +148,9 @@ def clips_of(
 
     Yields
     ------
-    array of uint8, shape (n, T)
-        At least one clip in all. A remainder shorter than a clip is dropped.
+    array of uint8, shape (n, T), or of float32, shape (n, T, D)
+        Symbols, or what `signals_of` yields; at least one clip in all. A remainder shorter than a
+        clip is dropped.
 
     Raises
     ------
@@ -259,43 +159,26 @@ def clips_of(
         `most_steps`.
     """
     encoding = replace(encoding, rate=encoding.rate or rate)
-    n_steps = encoding.n_steps
-    second = stride(rate, encoding)
-    whole = range_of(blocks())
-    if whole.frames / rate / second > most_steps:
-        raise UnfitError(
-            f"says that it has {rate:g} samples a second: {whole.frames:,} of them would become "
-            f"{whole.frames / rate / second:,.0f} steps",
-            "check its header, remove it or lower dataset.rate",
-            "check its header",
-        )
+    whole = checked_range(blocks, rate, encoding, most_steps)
+    if encoding.is_raw:
+        yield from signals_of(blocks, rate, encoding, whole)
+        return
 
     def normalised() -> Iterator[NDArray[np.float64]]:
         return (normalise(block, whole) for block in blocks())
 
     resampled = resample(normalised, rate, encoding, whole.frames)
-    codes = _Pieces(encoding.quantise(block) for block in resampled)
-    # Sixteen clips are one tile of the kernels.
-    at_once = max(1, _STEPS // n_steps // 16) * 16 * n_steps
-    found = False
-    while n_clips := len(piece := codes.take(at_once)) // n_steps:
-        found = True
-        yield piece[: n_clips * n_steps].reshape(n_clips, n_steps)
-    if not found:
-        raise UnfitError(
-            f"lasts {whole.frames / rate:.3g} s, shorter than one clip of {encoding.duration:g} s",
-            "remove it or lower dataset.duration",
-            "the model judges clips of that length",
-        )
+    codes = (encoding.quantise(block) for block in resampled)
+    yield from cut(codes, whole.frames / rate, encoding)
 
 
 def encode_signal(signal: NDArray[np.float64], rate: float, encoding: Encoding) -> Prepared:
-    """Turn a mono signal into clips of symbols.
+    """Turn a mono signal into clips.
 
     Parameters
     ----------
     signal : array of float64, shape (T,)
-        One whole recording; it is normalised by its own minimum and maximum.
+        One whole recording.
     rate : float
         Its samples per second.
     encoding : Encoding
@@ -319,23 +202,29 @@ def encode_signal(signal: NDArray[np.float64], rate: float, encoding: Encoding) 
 
 
 def prepare_file(path: Path, encoding: Encoding) -> Prepared:
-    """Read a recording and turn it into clips of symbols; raises as `AudioFile`, `clips_of`."""
-    recording = AudioFile(path)
+    """Read a recording and turn it into clips; raises as `AudioFile`, `clips_of`."""
+    recording = AudioFile(path, mixed=encoding.channels == 1)
     most = most_frames(recording.size)
     clips = clips_of(recording.blocks, recording.rate, encoding, most)
     prepared = _gather(clips, recording.rate, encoding)
     return prepared._replace(remarks=tuple(recording.remarks))
 
 
-def _gather(clips: Iterable[NDArray[np.uint8]], rate: float, encoding: Encoding) -> Prepared:
+def _gather(clips: Iterable[NDArray[Any]], rate: float, encoding: Encoding) -> Prepared:
     codes = np.concatenate(list(clips))
-    offsets = np.arange(len(codes), dtype=np.float64) * (codes.shape[1] * stride(rate, encoding))
+    offsets = np.arange(len(codes), dtype=np.float64) * (
+        _samples(encoding, rate) * stride(rate, encoding)
+    )
     return Prepared(codes, offsets, encoding.rate or rate)
+
+
+def _samples(encoding: Encoding, rate: float) -> int:
+    return replace(encoding, rate=encoding.rate or rate).n_samples
 
 
 def stream_file(
     path: str | Path, encoding: Encoding
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
     """Encode a recording for prediction, exactly as in training, a few clips at a time.
 
     Memory does not grow with the length of the recording.
@@ -349,8 +238,8 @@ def stream_file(
 
     Yields
     ------
-    codes : array of uint8, shape (n, T)
-        Symbols, 0 to levels - 1.
+    codes : array of uint8, shape (n, T), or of float32, shape (n, T, D)
+        Symbols, 0 to levels - 1, or samples.
     offsets : array of float64, shape (n,)
         Start of each clip, seconds into the file.
 
@@ -365,12 +254,13 @@ def stream_file(
         If something of the file is not read.
     """
     try:
-        recording = AudioFile(Path(path))
+        recording = AudioFile(Path(path), mixed=encoding.channels == 1)
         most = most_frames(recording.size)
+        seconds = _samples(encoding, recording.rate) * stride(recording.rate, encoding)
         done = 0
         for codes in clips_of(recording.blocks, recording.rate, encoding, most):
             clips = np.arange(done, done + len(codes), dtype=np.float64)
-            yield codes, clips * (codes.shape[1] * stride(recording.rate, encoding))
+            yield codes, clips * seconds
             done += len(codes)
     except UnfitError as error:
         raise DataError(f"{path} {error.for_prediction}") from None
@@ -379,12 +269,11 @@ def stream_file(
     warn(str(path), recording.remarks)
 
 
-def encode_file(
-    path: str | Path, encoding: Encoding
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def encode_file(path: str | Path, encoding: Encoding) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Encode a whole recording for prediction, exactly as in training.
 
-    Parameters, results and errors as of `stream_file`, for all clips at once: codes (N, T),
+    Parameters, results and errors as of `stream_file`, for all clips at once: codes (N, T) or
+    samples (N, T, D),
     offsets (N,).
     """
     codes, offsets = zip(*stream_file(path, encoding), strict=True)

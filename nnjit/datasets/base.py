@@ -19,6 +19,7 @@ from .cache import cached_clips
 from .clips import Clips, DataSplits
 from .encode import Encoding, check_integer
 from .names import Name, as_typed
+from .raw import standardised, statistics
 from .reader import warn
 from .split import check_split, split_indices
 
@@ -61,7 +62,7 @@ class Dataset(Part, ABC):
         Length of a clip in seconds.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
-    resampler, levels, encoding
+    resampler, levels, encoding, normalise, frame, hop, channels
         See `Encoding`, where `encoding` is called `method`.
     split, sizes, stratify, folds, fold
         See `split_indices`, where `split` is called `by`.
@@ -88,6 +89,10 @@ class Dataset(Part, ABC):
         resampler: str = "soxr",
         levels: int = 16,
         encoding: str = "uniform",
+        normalise: str = "recording",
+        frame: int = 1,
+        hop: int | None = None,
+        channels: int | None = 1,
         split: str = "track",
         sizes: Sequence[float] = (2, 1, 1),
         stratify: bool = True,
@@ -100,7 +105,9 @@ class Dataset(Part, ABC):
             check_integer("dataset.n_clips", n_clips, low=1)
         check_split(split, sizes, stratify, folds, fold)
         self.n_clips = n_clips
-        self.encoding = Encoding(levels, encoding, rate, duration, resampler)
+        self.encoding = Encoding(
+            levels, encoding, rate, duration, resampler, normalise, frame, hop, channels
+        )
         self.split, self.sizes, self.stratify = split, tuple(sizes), stratify
         self.folds, self.fold = folds, fold
         self.positive = positive
@@ -152,7 +159,7 @@ class Dataset(Part, ABC):
         if seed is not None:
             check_integer("seed", seed, low=0)
         rng = np.random.default_rng(seed)
-        pool, rate = self._prepare(self.sources())
+        pool, encoding = self._prepare(self.sources())
         positive = self._positive_label()
         available, pool = len(pool), self._draw(pool, rng)
         parts = split_indices(
@@ -166,9 +173,10 @@ class Dataset(Part, ABC):
             rng=rng,
             classes=self.classes,
         )
+        if encoding.is_raw and encoding.normalise == "training":
+            pool, encoding = _by_training(pool, parts[0], encoding)
         train, *others = (pool.take(part) for part in parts)
         val, test = (clips if len(clips) else None for clips in others)
-        encoding = replace(self.encoding, rate=rate)
         splits = DataSplits(
             train, val, test, self.classes, positive, encoding, self.name, available, self._asked()
         )
@@ -192,8 +200,8 @@ class Dataset(Part, ABC):
                 stacklevel=3,
             )
 
-    def _prepare(self, recordings: list[Recording]) -> tuple[Clips, float]:
-        """Encode the recordings that can be used, and tell the common rate."""
+    def _prepare(self, recordings: list[Recording]) -> tuple[Clips, Encoding]:
+        """Encode the recordings that can be used; the encoding tells their rate and channels."""
         used: list[tuple[Recording, Prepared]] = []
         for recording in recordings:
             try:
@@ -212,6 +220,9 @@ class Dataset(Part, ABC):
         if len(rates) > 1:
             seen = ", ".join(f"{rate:g} Hz ({name})" for rate, name in sorted(rates.items()))
             raise DataError(f"dataset.rate=null, but the files differ, {seen}: set dataset.rate")
+        encoding = replace(self.encoding, rate=rates.popitem()[0])
+        if encoding.is_raw:
+            encoding = replace(encoding, channels=_common_channels(used, encoding.frame))
         counts = [len(prepared.codes) for _, prepared in used]
         clips = Clips(
             np.concatenate([prepared.codes for _, prepared in used]),
@@ -221,7 +232,7 @@ class Dataset(Part, ABC):
             np.concatenate([prepared.offsets for _, prepared in used]),
         )
         self._check_classes(clips, "check its recordings")
-        return clips, rates.popitem()[0]
+        return clips, encoding
 
     def _tracks(self, used: list[tuple[Recording, Prepared]]) -> list[str]:
         """Return the group of each recording; those with the same clips are of one group."""
@@ -276,3 +287,25 @@ class Dataset(Part, ABC):
             f"dataset.positive={self.positive} is no class of {self.name}: use "
             f"{', '.join(classes)}, or a label from 0 to {len(classes) - 1}"
         )
+
+
+def _common_channels(used: list[tuple[Recording, Prepared]], frame: int) -> int:
+    channels = {
+        int(prepared.codes.shape[2]) // frame: recording.name for recording, prepared in used
+    }
+    if len(channels) > 1:
+        seen = ", ".join(f"{n} ({name})" for n, name in sorted(channels.items()))
+        raise DataError(
+            f"dataset.channels=null, but the files have different numbers of channels, {seen}: "
+            "set dataset.channels=1 for their mean"
+        )
+    return channels.popitem()[0]
+
+
+def _by_training(
+    pool: Clips, train: NDArray[np.int64], encoding: Encoding
+) -> tuple[Clips, Encoding]:
+    """Normalise all clips by the statistics of the training set, which the encoding keeps."""
+    mean, std = statistics(pool.codes[train], encoding.channels or 1)
+    signals = standardised(pool.codes.astype(np.float32, copy=False), mean, std)
+    return replace(pool, codes=signals), replace(encoding, mean=mean, std=std)

@@ -17,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from . import audio, containers, encode, mpeg, ogg, reader, spliced
+from . import audio, blocks, containers, encode, mpeg, ogg, raw, reader, spliced
 from .audio import Prepared, prepare_file
 from .encode import Encoding
 from .reader import open_regular
@@ -76,7 +76,7 @@ def cache_key(path: Path, encoding: Encoding) -> str:
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for module in (audio, containers, encode, mpeg, ogg, reader, spliced):
+    for module in (audio, blocks, containers, encode, mpeg, ogg, raw, reader, spliced):
         digest.update(Path(str(module.__file__)).read_bytes())
     versions = (
         np.__version__,
@@ -129,13 +129,16 @@ def _is_sound(prepared: Prepared, encoding: Encoding) -> bool:
     codes, offsets, rate, _ = prepared
     if not 0 < rate < math.inf or encoding.rate not in (None, rate):
         return False
-    n_steps = replace(encoding, rate=rate).n_steps
+    if len(codes) == 0 or codes.shape[1] != replace(encoding, rate=rate).n_steps:
+        return False
+    if encoding.is_raw:
+        width = codes.shape[2] if codes.ndim == 3 else 0
+        wanted = encoding.frame * (encoding.channels or max(1, width // encoding.frame))
+        sound = codes.dtype == np.float32 and width == wanted and bool(np.isfinite(codes).all())
+    else:
+        sound = codes.dtype == np.uint8 and codes.ndim == 2 and int(codes.max()) < encoding.levels
     return (
-        codes.dtype == np.uint8
-        and codes.ndim == 2
-        and len(codes) > 0
-        and codes.shape[1] == n_steps
-        and int(codes.max()) < encoding.levels
+        sound
         and offsets.dtype == np.float64
         and offsets.shape == (len(codes),)
         and bool(np.isfinite(offsets).all())

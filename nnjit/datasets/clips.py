@@ -1,4 +1,4 @@
-"""What a data set gives: clips of symbols, in up to three sets."""
+"""What a data set gives: clips of symbols or samples, in up to three sets."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Clips:
 
     Attributes
     ----------
-    codes : array of uint8, shape (N, T)
-        Symbols, 0 to levels - 1.
+    codes : array of uint8, shape (N, T), or of float32, shape (N, T, D)
+        Symbols, 0 to levels - 1, or signals of D features.
     labels : array of int64, shape (N,)
         Class of each clip.
     files : tuple of str, length N
@@ -28,7 +28,7 @@ class Clips:
         Start of each clip, seconds into its recording.
     """
 
-    codes: NDArray[np.uint8]
+    codes: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
     files: tuple[str, ...]
     tracks: tuple[str, ...]
@@ -133,11 +133,9 @@ class DataSplits:
 
         The majority baseline of a set is the accuracy of always answering its largest class.
         """
-        encoding = self.encoding
         lines = [
-            f"{self.name}: {self._how_many()} of {encoding.n_steps} steps "
-            f"({encoding.duration:g} s at {encoding.rate:g} Hz), {encoding.levels} levels "
-            f"({encoding.method}), {self._about()}, {self.digest}"
+            f"{self.name}: {self._how_many()} of {self.encoding.describe()}, "
+            f"{self._about()}, {self.digest}"
         ]
         for name, counts in self.balance().items():
             clips = self.sets()[name]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 _SHOWN = 3  # groups that a message names
 
 
-def find(codes: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+def find(codes: Sequence[NDArray[Any]]) -> list[list[int]]:
     """Return the groups of equal recordings, two or more each, as positions.
 
     What is compared are the clips (N, T), so that a file with other tags, a lossless copy in

@@ -1,4 +1,4 @@
-"""How a signal becomes symbols: rate, duration, number of levels and the quantiser."""
+"""How a recording becomes symbols or samples: rate, duration, quantiser or normalisation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
+from ..layers.spec import Codes, Signal
 
 
 def _uniform(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:
@@ -34,22 +35,33 @@ METHODS: dict[str, Callable[[NDArray[np.floating], int], NDArray[np.floating]]] 
     "ceil": _ceil,
     "mulaw": _mulaw,
 }
+RAW = "raw"
+MOST_CHANNELS = 1024  # as libsndfile
 RESAMPLERS = ("soxr", "decimate")
+NORMALISE = ("recording", "training")
+_OF_RAW = {  # options that symbols do not have, with their defaults
+    "normalise": "recording",
+    "frame": 1,
+    "hop": None,
+    "channels": 1,
+    "mean": (),
+    "std": (),
+}
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything that turns a recording into clips of symbols; it travels with a trained model.
+    """Everything that turns a recording into clips; it travels with a trained model.
 
     Parameters
     ----------
     levels : int
         Number of symbols, 2 to 256.
-    method : {"uniform", "ceil", "mulaw"}
+    method : {"uniform", "ceil", "mulaw", "raw"}
         Quantiser of a signal x in [0, 1]. `uniform`: equal bins, min(floor(levels x), levels - 1).
         `ceil`: ceil((levels - 1) x), where level 0 is exact zero only. `mulaw`: the mu-law
         companding of 2x - 1 in its continuous form (ITU-T G.711) with mu = levels - 1, then
-        equal bins.
+        equal bins. `raw`: no symbols but the samples themselves, float32.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
     duration : float
@@ -57,6 +69,17 @@ class Encoding:
     resampler : {"soxr", "decimate"}
         `soxr`: band-limited, very high quality. `decimate`: keep every int(file rate / rate)-th
         sample without a filter; it aliases, and the real rate is off when the ratio is no integer.
+    normalise : {"recording", "training"}
+        `raw`: each channel gets mean 0 and standard deviation 1, by the statistics of its own
+        recording, or by those of the clips of the training set.
+    frame, hop : int, int or None
+        `raw`: a step is a vector of `frame` samples, `hop` samples after the one before; None is
+        `frame`, so that frames lie side by side. A remainder shorter than a frame is dropped.
+    channels : int or None
+        `raw`: 1 averages the channels of a recording. More are kept, and a recording with
+        another number is refused; None keeps as many as the recordings have.
+    mean, std : tuple of float
+        Statistics of the training set, of each channel; empty until they are known.
 
     Raises
     ------
@@ -69,26 +92,97 @@ class Encoding:
     rate: float | None = 10_000.0
     duration: float = 1.0
     resampler: str = "soxr"
+    normalise: str = "recording"
+    frame: int = 1
+    hop: int | None = None
+    channels: int | None = 1
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_integer("dataset.levels", self.levels, low=2, high=256)
-        check_choice("dataset.encoding", self.method, tuple(METHODS))
+        check_choice("dataset.encoding", self.method, (*METHODS, RAW))
         check_choice("dataset.resampler", self.resampler, RESAMPLERS)
         check_positive("dataset.duration", self.duration)
+        check_choice("dataset.normalise", self.normalise, NORMALISE)
+        check_integer("dataset.frame", self.frame, low=1)
+        if self.hop is not None:
+            check_integer("dataset.hop", self.hop, low=1)
+        if self.channels is not None:
+            check_integer("dataset.channels", self.channels, low=1, high=MOST_CHANNELS)
+        self._check_raw()
         if self.rate is not None:
             check_positive("dataset.rate", self.rate)
             # 10000 and 10000.0 are one encoding: equal, hashed and stored alike.
             object.__setattr__(self, "rate", float(self.rate))
-            if self.n_steps < 1:
+            if self.n_samples < self.frame:
+                least = "sample" if self.frame == 1 else f"frame of {self.frame} samples"
                 raise ConfigError(
                     f"dataset.duration={self.duration} s at dataset.rate={self.rate:g} is less "
-                    f"than one sample: make it {1 / self.rate:g} or more"
+                    f"than one {least}: make it {self.frame / self.rate:g} or more"
                 )
         object.__setattr__(self, "duration", float(self.duration))
 
+    def _check_raw(self) -> None:
+        """Raise ConfigError for what symbols do not have, or statistics that do not fit."""
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if not self.is_raw:
+            for key, default in _OF_RAW.items():
+                if (value := getattr(self, key)) != default:
+                    shown = "null" if value is None else value
+                    raise ConfigError(
+                        f"dataset.{key}={shown} does not go with dataset.encoding={self.method}, "
+                        f"where a step is one symbol: set dataset.encoding={RAW}"
+                    )
+        if (self.mean or self.std) and not (
+            len(self.mean) == len(self.std) == self.channels
+            and all(map(math.isfinite, self.mean))
+            and all(0 < value < math.inf for value in self.std)
+        ):
+            raise ConfigError(
+                f"mean={self.mean} and std={self.std} do not fit {self.channels} channels"
+            )
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether clips hold samples instead of symbols."""
+        return self.method == RAW
+
+    @property
+    def inputs(self) -> Codes | Signal:
+        """What a model reads: codes (N, T), or signals (N, T, frame * channels).
+
+        Raises
+        ------
+        ConfigError
+            If `rate` or `channels` is None, so that only a file can tell.
+        """
+        if not self.is_raw:
+            return Codes(self.n_steps, self.levels)
+        if self.channels is None:
+            raise ConfigError("the channels are known once a file is read: set dataset.channels")
+        return Signal(self.n_steps, self.frame * self.channels)
+
+    @property
+    def step(self) -> int:
+        """Number of samples from one time step to the next."""
+        return self.hop or self.frame
+
     @property
     def n_steps(self) -> int:
-        """Number of time steps T of a clip, round(duration * rate).
+        """Number of time steps T of a clip: its samples, or its frames.
+
+        Raises
+        ------
+        ConfigError
+            If `rate` is None, so that only a file can tell.
+        """
+        return (self.n_samples - self.frame) // self.step + 1
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of a clip, round(duration * rate).
 
         Raises
         ------
@@ -130,7 +224,17 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values, for a model file or a tracker."""
-        return asdict(self)
+        values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return values if self.is_raw else {k: v for k, v in values.items() if k not in _OF_RAW}
+
+    def describe(self) -> str:
+        """Return what a clip is, in a few words."""
+        what = f"{self.levels} levels ({self.method})"
+        if self.is_raw:
+            what = f"{self.channels} channel(s) of samples, normalised by {self.normalise}"
+            if self.frame > 1 or self.step > 1:
+                what = f"frames of {self.frame} samples, {self.step} apart, {what}"
+        return f"{self.n_steps} steps ({self.duration:g} s at {self.rate:g} Hz), {what}"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Encoding":

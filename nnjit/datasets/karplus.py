@@ -88,7 +88,7 @@ class Karplus(Dataset):
         """List the recordings, which are made when they are asked for."""
         n_clips, rate = self.n_clips or 0, self.encoding.rate or 0.0
         clips_per_track = math.ceil(n_clips / (len(STYLES) * self.n_tracks))
-        n_samples = clips_per_track * self.encoding.n_steps
+        n_samples = clips_per_track * self.encoding.n_samples
         return [
             Recording(
                 f"{author}/{track:03}",

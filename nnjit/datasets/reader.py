@@ -67,15 +67,19 @@ class _Sequential(soundfile.SoundFile):
 
 @final
 class AudioFile:
-    """An audio file that can be gone through again and again, mixed down to one channel.
+    """An audio file that can be gone through again and again.
 
     Parameters
     ----------
     path : Path
         File in any format that soundfile knows.
+    mixed : bool
+        Average the channels; False keeps them.
 
     Attributes
     ----------
+    channels : int
+        Number of channels of what `blocks` yields.
     rate : float
         Samples per second.
     size : int
@@ -89,33 +93,39 @@ class AudioFile:
         If the file cannot be read, is damaged, or ends before its header says so.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, mixed: bool = True) -> None:
+        self._path, self._mixed = path, mixed
         self._kept: list[NDArray[np.float64]] | None = None
         with open_regular(path) as file:
             self.size = os.fstat(file.fileno()).st_size
             self._content = content(file, self.size)
             self.remarks = list(self._content.remarks)
-            rates = set()
+            rates, channels = set(), set()
             for part in self._content.parts:
                 with self._open(file, part) as sound:
                     rates.add(float(sound.samplerate))
+                    channels.add(1 if mixed else sound.channels)
                     self._check_whole_frames(file, sound)
         if len(rates) > 1:
             raise DataError(
                 f"holds recordings of {', '.join(f'{r:g}' for r in sorted(rates))} Hz, one after "
                 "another: split it"
             )
-        (self.rate,) = rates
+        if len(channels) > 1:
+            raise DataError(
+                f"holds recordings of {' and '.join(map(str, sorted(channels)))} channels, one "
+                "after another: split it"
+            )
+        (self.rate,), (self.channels,) = rates, channels
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the samples, the mean over the channels, nominally in [-1, 1].
+        """Yield the samples, nominally in [-1, 1]: the mean over the channels, or each of them.
 
         The first time through, a short recording is kept in memory; a long one is decoded anew.
 
         Yields
         ------
-        array of float64, shape (n,)
+        array of float64, shape (n,) where channels are mixed, else (n, channels)
             n from 1 to 2^20.
 
         Raises
@@ -137,12 +147,12 @@ class AudioFile:
                             f"has more than {FRAMES_PER_BYTE:,} samples a byte, which no recording "
                             "has: replace or remove it"
                         )
-                    if count <= _KEPT:
+                    if count * self.channels <= _KEPT:
                         kept.append(block)
                     else:
                         kept.clear()
                     yield block
-        if count <= _KEPT:
+        if count * self.channels <= _KEPT:
             self._kept = kept
 
     def _open(self, file: BinaryIO, part: list[Piece] | None) -> soundfile.SoundFile:
@@ -176,8 +186,8 @@ class AudioFile:
                 count += len(block)
                 # Channels of inf and -inf average to NaN, which is told when it is encoded.
                 with np.errstate(invalid="ignore", over="ignore"):
-                    mixed = block.mean(axis=1)
-                yield mixed
+                    yielded = block.mean(axis=1) if self._mixed else block
+                yield yielded
         if count < announced:
             raise DataError("ends before its header says so: copy or download it again")
 

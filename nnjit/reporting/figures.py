@@ -133,13 +133,15 @@ def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
             axis.set_axis_off()
         for axis, i in zip(row, indices, strict=False):
             codes = train.codes[i, :n_steps]
-            milliseconds = np.arange(len(codes)) / (data.encoding.rate or 1.0) * 1e3
+            step = data.encoding.step / (data.encoding.rate or 1.0)
+            milliseconds = np.arange(len(codes)) * step * 1e3
             axis.step(milliseconds, codes, linewidth=0.8)
             title = "\n".join(_named((train.ids[i], data.classes[train.labels[i]]), 40))
             axis.set_title(title, fontsize=7)
     more = len(data.classes) - n_shown
     figure.supxlabel("milliseconds" + f"; {more} more classes are not shown" * bool(more))
-    figure.supylabel(f"code, 0 to {data.encoding.levels - 1}")
+    kind = "signal" if data.encoding.is_raw else f"code, 0 to {data.encoding.levels - 1}"
+    figure.supylabel(kind)
     return figure
 
 

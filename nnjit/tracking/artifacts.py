@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from .. import __version__
+from ..layers import Signal
 from ..training.run import MODEL_FILE, Trained
 from .recording import reason
 
@@ -52,8 +53,11 @@ class Artifacts:
 
         run = self._client.get_run(self._run_id)
         self._remove_models(run.info.experiment_id)
-        n_steps = trained.classifier.encoding.n_steps
-        signature = ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, n_steps))]))
+        inputs = trained.classifier.encoding.inputs
+        spec = TensorSpec(np.dtype("uint8"), (-1, inputs.n_steps))
+        if isinstance(inputs, Signal):
+            spec = TensorSpec(np.dtype("float32"), (-1, inputs.n_steps, inputs.n_features))
+        signature = ModelSignature(Schema([spec]))
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             path = trained.model_file
             if not path.exists():

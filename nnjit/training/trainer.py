@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..datasets.clips import DataSplits
 from ..errors import ConfigError, DataError, DivergedError
-from ..layers import Bptt, Codes
+from ..layers import Bptt
 from ..layers.recurrent import Recurrent
 from ..model import Data, Sequential
 from ..parts import Part
@@ -236,7 +236,7 @@ class Trainer(Part):
     def _build(self, model: Sequential, data: DataSplits | Arrays) -> None:
         inputs = None
         if isinstance(data, DataSplits):
-            inputs = Codes(data.encoding.n_steps, data.encoding.levels)
+            inputs = data.encoding.inputs
         if model.inputs is None:
             if inputs is None:
                 raise ConfigError(

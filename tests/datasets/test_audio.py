@@ -14,11 +14,10 @@ from nnjit.datasets.audio import (
     mean_of,
     normalise,
     prepare_file,
-    range_of,
     read,
     resample,
-    stride,
 )
+from nnjit.datasets.blocks import range_of, stride
 from nnjit.datasets.cache import cached_clips
 from nnjit.errors import DataError, SkippedFileWarning
 

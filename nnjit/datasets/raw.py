@@ -1,0 +1,153 @@
+"""Clips of samples: float32, every channel by itself, normalised, in frames."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from .blocks import Blocks, Range, UnfitError, cut, stride
+from .encode import Encoding
+
+_LARGEST = 1e15  # squares of samples and their sums stay well inside float32
+
+
+def signals_of(
+    blocks: Blocks, rate: float, encoding: Encoding, whole: Range
+) -> Iterator[NDArray[np.float32]]:
+    """Turn a recording into clips of samples, a few at a time.
+
+    With ``normalise="recording"`` each channel gets mean 0 and standard deviation 1 over the whole
+    recording. With ``"training"`` the statistics in the encoding do that; while there are none,
+    samples stay as they are.
+
+    Parameters
+    ----------
+    blocks : callable
+        Samples (n,) or (n, channels).
+    rate : float
+        Samples per second of the recording.
+    encoding : Encoding
+        Its rate is a number.
+    whole : Range
+        Of the recording.
+
+    Yields
+    ------
+    array of float32, shape (n, T, frame * channels)
+        A step is a frame: for each of its samples, all channels.
+
+    Raises
+    ------
+    UnfitError
+        If the recording has another number of channels, or is too short.
+    DataError
+        If its samples are too large for float32.
+    """
+    if max(abs(whole.low), abs(whole.high)) > _LARGEST:
+        raise UnfitError(
+            f"holds samples from {whole.low:g} to {whole.high:g}, too large for float32",
+            "export it again",
+            "export it again",
+        )
+    mean, std = _moments(blocks(), encoding)
+    added, divisor = np.zeros_like(mean), np.where(std > 0, std, 1.0)
+    if encoding.normalise == "training":
+        added, divisor = mean, np.ones_like(mean)
+    resampled = _resample(blocks, rate, encoding, mean)
+    samples = (((block + added) / divisor).astype(np.float32) for block in resampled)
+    for clips in cut(samples, whole.frames / rate, encoding):
+        signals = frames(clips, encoding)
+        if encoding.mean:  # from float32, as in training: the same bits
+            signals = standardised(signals, encoding.mean, encoding.std)
+        yield signals
+
+
+def frames(clips: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
+    """Return clips (n, samples, channels) as frames (n, T, frame * channels)."""
+    if encoding.frame == encoding.step == 1:
+        return clips
+    windows = np.lib.stride_tricks.sliding_window_view(clips, encoding.frame, axis=1)
+    windows = windows[:, :: encoding.step].swapaxes(2, 3)  # (n, T, frame, channels)
+    return windows.reshape(*windows.shape[:2], -1)
+
+
+def statistics(signals: NDArray[Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of signals (N, T, frame * channels).
+
+    A channel that is constant has the standard deviation 1.
+    """
+    flat = signals.reshape(-1, channels)
+    mean = flat.mean(axis=0, dtype=np.float64)
+    # Some rows at a time: the squares of all would be a second copy in float64.
+    total = np.zeros(channels)
+    for at in range(0, len(flat), 1 << 18):
+        total += np.square(flat[at : at + (1 << 18)] - mean).sum(axis=0)
+    std = np.sqrt(total / len(flat))
+    std[std <= 1e-7 * np.abs(mean)] = 1.0  # what float32 leaves of a constant
+    std[std == 0] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def standardised(
+    signals: NDArray[np.float32], mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """Return signals (N, T, frame * channels) with such statistics taken out."""
+    repeats = signals.shape[2] // len(mean)
+    centre, scale = np.tile(np.asarray(mean), repeats), np.tile(np.asarray(std), repeats)
+    out = np.empty_like(signals)
+    for i, clip in enumerate(signals):  # one clip at a time in float64
+        out[i] = (clip - centre) / scale
+    return out
+
+
+def _two_axes(block: NDArray[np.float64]) -> NDArray[np.float64]:
+    return block[:, None] if block.ndim == 1 else block
+
+
+def _moments(
+    blocks: Iterable[NDArray[np.float64]], encoding: Encoding
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel (Chan et al., block by block)."""
+    count, mean, squares = 0, np.zeros(0), np.zeros(0)
+    for block in map(_two_axes, blocks):
+        if not count:
+            _check_channels(block.shape[1], encoding)
+            mean, squares = np.zeros(block.shape[1]), np.zeros(block.shape[1])
+        n, its_mean = len(block), block.mean(axis=0)
+        delta = its_mean - mean
+        squares += np.square(block - its_mean).sum(axis=0) + delta**2 * (count * n / (count + n))
+        mean += delta * (n / (count + n))
+        count += n
+    return mean, np.sqrt(squares / count)
+
+
+def _check_channels(found: int, encoding: Encoding) -> None:
+    if encoding.channels not in (None, found):
+        raise UnfitError(
+            f"has {found} channel(s), not {encoding.channels}",
+            f"remove it, set dataset.channels={found}, or 1 for their mean",
+            f"the model hears {encoding.channels}",
+        )
+
+
+def _resample(
+    blocks: Blocks, rate: float, encoding: Encoding, mean: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the signal less its mean at the rate of the encoding, (n, channels)."""
+    centred = (_two_axes(block) - mean for block in blocks())
+    if encoding.rate in (None, rate):
+        yield from centred
+    elif encoding.resampler == "decimate":
+        step, skip = round(stride(rate, encoding) * rate), 0
+        for block in centred:
+            yield block[skip::step]
+            skip = (skip - len(block)) % step
+    else:
+        channels = len(mean)
+        stream = soxr.ResampleStream(rate, encoding.rate, channels, dtype="float64", quality="VHQ")
+        for block in centred:
+            yield stream.resample_chunk(np.ascontiguousarray(block)).reshape(-1, channels)
+        rest = stream.resample_chunk(np.empty((0, channels)), last=True)
+        yield rest.reshape(-1, channels)

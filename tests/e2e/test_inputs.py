@@ -1,0 +1,38 @@
+"""What a model reads is the same in training, prediction, reproduction and the logged model."""
+
+import numpy as np
+import pytest
+import soundfile
+from commands import PREDICT, RUN, client, python, runs, succeeded
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
+SMALL = ("dataset.rate=1000", "dataset.duration=0.2", "dataset.n_clips=48", "trainer.epochs=2")
+
+
+def logged_model(folder):
+    (run,) = runs(folder)
+    mlflow, _ = client(folder)
+    return mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+
+
+def test_samples_are_the_same_all_the_way(tmp_path):
+    raw = ("dataset.encoding=raw", "dataset.normalise=training", "dataset.frame=4")
+    succeeded(python(*RUN, "dataset=karplus", "model=gru", *raw, *SMALL, cwd=tmp_path))
+    told = succeeded(python("-m", "nnjit.reproduce", "latest", cwd=tmp_path))
+    assert told[-1].startswith("the bits agree")
+    loaded = logged_model(tmp_path)
+    (spec,) = loaded.metadata.signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.dtype("float32"), (-1, 50, 4))
+    table = loaded.predict(np.zeros((3, 50, 4), np.float32))
+    assert len(table) == 3
+    sound = np.random.default_rng(0).normal(size=900)
+    soundfile.write(tmp_path / "sound.wav", sound, 1000)
+    lines = succeeded(python(*PREDICT, "run=latest", "audio=sound.wav", cwd=tmp_path))
+    assert lines[-2].startswith("sound.wav: ")
+
+
+def test_a_sweep_compares_symbols_and_samples(tmp_path):
+    choices = ("-m", "dataset=karplus", "model=rnn", "dataset.encoding=uniform,raw")
+    done = python(*RUN, *choices, *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([run for run in runs(tmp_path) if run.info.status == "FINISHED"]) >= 2
