@@ -8,11 +8,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import DataSplits, Encoding
-from .datasets.audio import stream_file
+from .datasets import DataSplits, kinds
+from .datasets.inputs import InputEncoding
 from .errors import ModelFileError, NnjitError, short
 from .model import Sequential
-from .options import check_options, expect
+from .options import expect
 from .storage import files as persistence
 
 
@@ -43,7 +43,7 @@ class Classifier:
     ----------
     model : Sequential
         Built and, usually, trained.
-    encoding : Encoding
+    encoding : InputEncoding
         From a recording to what the model reads; the same as in training.
     classes : sequence of str
         Name of each label.
@@ -52,7 +52,7 @@ class Classifier:
     """
 
     model: Sequential
-    encoding: Encoding
+    encoding: InputEncoding
     classes: Sequence[str]
     positive: int = 1
 
@@ -70,7 +70,7 @@ class Classifier:
         return Prediction(list(ids) or [str(i) for i in range(len(p))], predictions, p)
 
     def predict_file(self, path: str | Path) -> Prediction:
-        """Cut a recording into clips and judge them, a few at a time: memory stays the same.
+        """Judge the clips of a recording, or the examples of a file, a few at a time.
 
         Raises
         ------
@@ -82,11 +82,7 @@ class Classifier:
         UserWarning
             If something of the file is not read.
         """
-        name = Path(path).name
-        parts = [
-            self.predict(codes, [f"{name}@{round(float(s), 4)}s" for s in offsets])
-            for codes, offsets in stream_file(path, self.encoding)
-        ]
+        parts = [self.predict(x, ids) for x, ids in kinds.stream(path, self.encoding)]
         return Prediction(
             [clip for part in parts for clip in part.ids],
             np.concatenate([part.predictions for part in parts]),
@@ -96,7 +92,7 @@ class Classifier:
     def save(self, path: str | Path) -> None:
         """Write model, encoding and classes to a file; see `nnjit.storage.files`."""
         extra = {
-            "encoding": self.encoding.to_dict(),
+            "encoding": kinds.to_plain(self.encoding),
             "classes": list(self.classes),
             "positive": self.positive,
         }
@@ -110,8 +106,7 @@ class Classifier:
             expect(
                 "what goes with the model", extra, encoding=dict, classes=list[str], positive=int
             )
-            check_options("encoding", Encoding, extra["encoding"])
-            encoding = Encoding.from_dict(extra["encoding"])
+            encoding = kinds.from_plain(extra["encoding"])
             classes, positive = tuple(extra["classes"]), extra["positive"]
             fits = model.inputs == encoding.inputs
             known = len(classes) == max(2, model.head.units) and 0 <= positive < len(classes)

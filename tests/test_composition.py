@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from nnjit.config import build as composition
 from nnjit.config.build import CONF
-from nnjit.datasets import Dataset
+from nnjit.datasets import LabelledData
 from nnjit.errors import ConfigError, DataError, first_line
 from nnjit.layers import Codes
 from nnjit.model import Sequential
@@ -48,7 +48,7 @@ def two_classes(tmp_path):
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)
 def test_every_choice_composes_and_builds(group, choice, two_classes):
     overrides = [f"{group}={choice}"]
-    if choice == "folder":
+    if choice in ("folder", "arrays"):  # which read their root later
         overrides.append(f"dataset.root={two_classes}")
     cfg = composed(*overrides)
     cfg.n_classes = 2
@@ -56,7 +56,7 @@ def test_every_choice_composes_and_builds(group, choice, two_classes):
     model = build(cfg, "model").build(Codes(50, 16))
     trainer = build(cfg, "trainer")
     tracker = build(cfg, "tracking")
-    kinds = [(data, Dataset), (model, Sequential), (trainer, Trainer), (tracker, Tracker)]
+    kinds = [(data, LabelledData), (model, Sequential), (trainer, Trainer), (tracker, Tracker)]
     assert all(isinstance(thing, kind) for thing, kind in kinds)
     assert trainer.seed == cfg.seed
     assert trainer.optimizer.rate("dense", 0) == cfg.optimizer.learning_rate

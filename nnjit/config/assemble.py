@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..datasets import Dataset, DataSplits
+from ..datasets import DataSplits, LabelledData
 from ..model import Sequential
 from ..training.callbacks import Callback
 from ..training.run import RunInfo, TrainingRun
@@ -44,7 +44,7 @@ def assemble(
             for name, entry in (cfg.callbacks or {}).items()
             if entry is not None
         ]
-        data = build(cfg, "dataset", Dataset).load(cfg.seed)  # type: ignore[type-abstract]
+        data = build(cfg, "dataset", LabelledData).load(cfg.seed)  # type: ignore[type-abstract]
         cfg.n_classes = len(data.classes)
         model = build(cfg, "model", Sequential)
         task = trainer.prepare(model, data)

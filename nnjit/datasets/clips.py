@@ -1,13 +1,14 @@
 """What a data set gives: clips of symbols or samples, in up to three sets."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .encode import Encoding
+from .inputs import InputEncoding
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Clips:
     tracks : tuple of str, length N
         Group of each clip; a split by track keeps a group on one side.
     offsets : array of float64, shape (N,)
-        Start of each clip, seconds into its recording.
+        Start of each clip, seconds into its recording; NaN where it is no part of one.
     """
 
     codes: NDArray[np.uint8] | NDArray[np.float32]
@@ -41,7 +42,8 @@ class Clips:
     def ids(self) -> list[str]:
         """A readable name for each clip, such as "el_senator/armygeddon.ogg@12.0s"."""
         return [
-            f"{f}@{round(o, 4)}s" for f, o in zip(self.files, self.offsets.tolist(), strict=True)
+            f if math.isnan(o) else f"{f}@{round(o, 4)}s"
+            for f, o in zip(self.files, self.offsets.tolist(), strict=True)
         ]
 
     def take(self, indices: ArrayLike) -> "Clips":
@@ -76,8 +78,8 @@ class DataSplits:
         Name of each label.
     positive : int
         The label that recall and precision are about.
-    encoding : Encoding
-        How the clips were made; its rate is always a number.
+    encoding : InputEncoding
+        How the clips were made; nothing is open in it.
     name : str
         Name of the data set.
     available : int or None
@@ -91,7 +93,7 @@ class DataSplits:
     test: Clips | None
     classes: tuple[str, ...]
     positive: int
-    encoding: Encoding
+    encoding: InputEncoding
     name: str
     available: int | None = None
     asked: tuple[float, ...] = ()

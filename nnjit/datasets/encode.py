@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..layers.spec import Codes, Signal
+from .inputs import InputEncoding
 
 
 def _uniform(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:
@@ -50,7 +51,7 @@ _OF_RAW = {  # options that symbols do not have, with their defaults
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Encoding(InputEncoding):
     """Everything that turns a recording into clips; it travels with a trained model.
 
     Parameters
@@ -163,6 +164,11 @@ class Encoding:
         if self.channels is None:
             raise ConfigError("the channels are known once a file is read: set dataset.channels")
         return Signal(self.n_steps, self.frame * self.channels)
+
+    @property
+    def step_in_figures(self) -> tuple[float, str]:
+        """Milliseconds of a step; steps where the rate is not known yet."""
+        return (1e3 * self.step / self.rate, "milliseconds") if self.rate else (1.0, "steps")
 
     @property
     def step(self) -> int:

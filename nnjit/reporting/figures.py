@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..datasets import Clips, DataSplits
+from ..layers import Codes
 from ..runtime.text import printable
 from ..training import metrics
 from ..training.history import Evaluation, History
@@ -128,20 +129,19 @@ def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
     shown = [np.flatnonzero(train.labels == k)[:3] for k in range(n_shown)]
     figure = Figure(figsize=(9, 1.6 * len(shown) * 1.8), layout="tight")
     panels = figure.subplots(len(shown), 3, sharex=True, sharey=True, squeeze=False)
+    step, unit = data.encoding.step_in_figures
     for row, indices in zip(panels, shown, strict=True):
         for axis in row[len(indices) :]:
             axis.set_axis_off()
         for axis, i in zip(row, indices, strict=False):
             codes = train.codes[i, :n_steps]
-            step = data.encoding.step / (data.encoding.rate or 1.0)
-            milliseconds = np.arange(len(codes)) * step * 1e3
-            axis.step(milliseconds, codes, linewidth=0.8)
+            axis.step(np.arange(len(codes)) * step, codes, linewidth=0.8)
             title = "\n".join(_named((train.ids[i], data.classes[train.labels[i]]), 40))
             axis.set_title(title, fontsize=7)
     more = len(data.classes) - n_shown
-    figure.supxlabel("milliseconds" + f"; {more} more classes are not shown" * bool(more))
-    kind = "signal" if data.encoding.is_raw else f"code, 0 to {data.encoding.levels - 1}"
-    figure.supylabel(kind)
+    figure.supxlabel(unit + f"; {more} more classes are not shown" * bool(more))
+    inputs = data.encoding.inputs
+    figure.supylabel(f"code, 0 to {inputs.levels - 1}" if isinstance(inputs, Codes) else "signal")
     return figure
 
 

@@ -31,6 +31,20 @@ def test_samples_are_the_same_all_the_way(tmp_path):
     assert lines[-2].startswith("sound.wav: ")
 
 
+def test_arrays_are_the_same_all_the_way(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 12, 2))
+    np.savez(tmp_path / "a.npz", x=x, y=np.array(["a", "b", "c"])[np.arange(60) % 3])
+    arrays = ("dataset=arrays", "dataset.root=a.npz", "model=gru", "trainer.epochs=2")
+    succeeded(python(*RUN, *arrays, cwd=tmp_path))
+    told = succeeded(python("-m", "nnjit.reproduce", "latest", cwd=tmp_path))
+    assert told[-1].startswith("the bits agree")
+    loaded = logged_model(tmp_path)
+    (spec,) = loaded.metadata.signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.dtype("float32"), (-1, 12, 2))
+    lines = succeeded(python(*PREDICT, "run=latest", "audio=a.npz", cwd=tmp_path))
+    assert lines[1].startswith("a.npz[0]")
+
+
 def test_a_sweep_compares_symbols_and_samples(tmp_path):
     choices = ("-m", "dataset=karplus", "model=rnn", "dataset.encoding=uniform,raw")
     done = python(*RUN, *choices, *SMALL, cwd=tmp_path)

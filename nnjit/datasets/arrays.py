@@ -1,0 +1,303 @@
+"""Data sets of examples of one length: files of arrays and tables, and scikit-learn's digits."""
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError
+from ..layers.spec import Signal
+from ..runtime.places import given_path
+from . import copies
+from .array_files import Examples, in_order, read_examples, read_labels
+from .clips import Clips
+from .encode import check_choice
+from .inputs import InputEncoding
+from .labelled import LabelledData
+from .names import Name
+from .raw import standardised, statistics
+
+NORMALISE = ("training", "example", "none")
+_AT_ONCE = 1024  # examples that are predicted together
+
+
+@final
+@dataclass(frozen=True)
+class ArrayEncoding(InputEncoding):
+    """How examples become signals; it travels with a trained model.
+
+    Parameters
+    ----------
+    n_steps, n_features : int
+        T and D of each example.
+    normalise : {"training", "example", "none"}
+        Whose statistics give each feature mean 0 and standard deviation 1.
+    target, group : str
+        What is no value in a file, see `read_examples`.
+    mean, std : tuple of float
+        Statistics of the training set, of each feature; empty until they are known.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range or unknown.
+    """
+
+    n_steps: int
+    n_features: int
+    normalise: str = "training"
+    target: str = "y"
+    group: str = "group"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("dataset.normalise", self.normalise, NORMALISE)
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if (self.mean or self.std) and not (
+            self.normalise == "training"
+            and len(self.mean) == len(self.std) == self.n_features
+            and all(map(math.isfinite, self.mean))
+            and all(0 < value < math.inf for value in self.std)
+        ):
+            raise ConfigError(
+                f"mean={self.mean} and std={self.std} do not fit {self.n_features} features"
+            )
+
+    @property
+    def inputs(self) -> Signal:
+        """Signals (N, T, D)."""
+        return Signal(self.n_steps, self.n_features)
+
+    @property
+    def step_in_figures(self) -> tuple[float, str]:
+        """Steps are counted."""
+        return 1.0, "steps"
+
+    def describe(self) -> str:
+        """Return what an example is, in a few words."""
+        return f"{self.n_steps} steps of {self.n_features} value(s), normalised by {self.normalise}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Turn values (N, T, D) into what the model reads, float32.
+
+        Where the statistics of the training set are asked for but not known yet, values stay as
+        they are. A feature of an example that is constant becomes 0.
+        """
+        signals = np.ascontiguousarray(x, np.float32)
+        if self.mean:
+            return standardised(signals, self.mean, self.std)
+        if self.normalise == "example":
+            signals = np.stack(
+                [standardised(s[None], *statistics(s[None], self.n_features))[0] for s in signals]
+            )
+        return signals
+
+
+def stream_examples(
+    path: str | Path, encoding: ArrayEncoding
+) -> Iterator[tuple[NDArray[np.float32], list[str]]]:
+    """Encode the examples of a file for prediction, exactly as in training, some at a time.
+
+    Yields
+    ------
+    signals : array of float32, shape (n, T, D)
+    ids : list of str
+        Names of the examples.
+
+    Raises
+    ------
+    DataError
+        As `read_examples`, and where the shape is not that of training.
+    """
+    x = read_examples(Path(path), encoding.target, encoding.group).x
+    if x.shape[1:] != (encoding.n_steps, encoding.n_features):
+        raise DataError(
+            f"{path} has examples of {x.shape[1]} steps of {x.shape[2]} value(s): the model reads "
+            f"{encoding.n_steps} of {encoding.n_features}"
+        )
+    for at in range(0, len(x), _AT_ONCE):
+        part = encoding.encode(x[at : at + _AT_ONCE])
+        yield part, [f"{Path(path).name}[{at + i}]" for i in range(len(part))]
+
+
+class ArrayData(LabelledData):
+    """Examples that are all of one shape. A subclass says its `name` and its `examples`.
+
+    Parameters
+    ----------
+    normalise
+        See `ArrayEncoding`.
+    **options
+        Options of `LabelledData`. A track is a group where the examples have groups; else each
+        example is one, and equal examples are one together.
+    """
+
+    def __init__(self, *, normalise: str = "training", **options: Any) -> None:
+        super().__init__(**options)
+        check_choice("dataset.normalise", normalise, NORMALISE)
+        self.normalise = normalise
+        self._classes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each label, in order; known once the examples are read."""
+        return self._classes
+
+    @abstractmethod
+    def examples(self) -> Examples:
+        """Return all examples with their classes."""
+
+    def _encoding(self, n_steps: int, n_features: int) -> ArrayEncoding:
+        return ArrayEncoding(n_steps, n_features, self.normalise)
+
+    def pool(self) -> tuple[Clips, ArrayEncoding]:
+        """Return all examples as clips."""
+        x, y, group = self.examples()
+        assert y is not None
+        self._classes = in_order(y)
+        encoding = self._encoding(*x.shape[1:])
+        signals = encoding.encode(x)
+        labels = np.searchsorted(np.array(sorted(self._classes)), np.array(y))
+        order = [self._classes.index(name) for name in sorted(self._classes)]
+        labels = np.array(order, np.int64)[labels]
+        ids = [f"{self.name}[{i}]" for i in range(len(x))]
+        clips = Clips(
+            signals,
+            labels,
+            tuple(ids),
+            tuple(tracks_of(signals, ids, y, group)),
+            np.full(len(x), np.nan),
+        )
+        self._check_classes(clips, "check its labels")
+        return clips, encoding
+
+    def adapt(
+        self, pool: Clips, train: NDArray[np.int64], encoding: InputEncoding
+    ) -> tuple[Clips, InputEncoding]:
+        """Normalise by the statistics of the training set, where that was asked for."""
+        if not isinstance(encoding, ArrayEncoding) or encoding.normalise != "training":
+            return pool, encoding
+        mean, std = statistics(pool.codes[train], encoding.n_features)
+        learned = replace(encoding, mean=mean, std=std)
+        return replace(pool, codes=learned.encode(pool.codes)), learned
+
+
+def tracks_of(
+    clips: NDArray[Any], ids: list[str], classes: list[str], group: list[str] | None
+) -> list[str]:
+    """Return the track of each example: its group or itself, and one for equal examples.
+
+    Warns
+    -----
+    UserWarning
+        Of equal examples.
+    """
+    same = copies.find(list(clips))
+    for line in copies.tell(list(zip(ids, classes, strict=True)), same):
+        warnings.warn(line.replace("recording", "example"), stacklevel=4)
+    return copies.join(ids if group is None else group, same)
+
+
+@final
+class Arrays(ArrayData):
+    """Examples from a file: .npz, .npy, .csv, .parquet, .arff or .ts; see `read_examples`.
+
+    Parameters
+    ----------
+    root : str or Path
+        The file.
+    target, group : str
+        What holds the classes and the groups in .npz, .csv and .parquet.
+    labels : str, Path or None
+        A .npy file of classes (N,), for a `root` that holds none.
+    **options
+        Options of `ArrayData`.
+    """
+
+    name: ClassVar[str] = "arrays"
+
+    def __init__(
+        self,
+        root: Path | Name,
+        target: str = "y",
+        group: str = "group",
+        labels: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = given_path(str(root))
+        self.target, self.group = target, group
+        self.labels = None if labels is None else given_path(labels)
+
+    def _encoding(self, n_steps: int, n_features: int) -> ArrayEncoding:
+        return ArrayEncoding(n_steps, n_features, self.normalise, self.target, self.group)
+
+    def examples(self) -> Examples:
+        """Read the file.
+
+        Raises
+        ------
+        DataError
+            As `read_examples`, and where there are no classes.
+        """
+        found = read_examples(self.root, self.target, self.group)
+        if self.labels is not None:
+            found = found._replace(y=read_labels(self.labels))
+        if found.y is None:
+            raise DataError(
+                f"{self.root} tells no classes ({self.target}): set dataset.target to the name "
+                "of what holds them, or dataset.labels to a .npy file"
+            )
+        if len(found.y) != len(found.x):
+            raise DataError(
+                f"{self.labels} holds {len(found.y)} classes for {len(found.x)} examples: "
+                "give each one"
+            )
+        return found
+
+
+@final
+class Digits(ArrayData):
+    """The 1,797 handwritten digits of scikit-learn, 8 by 8 pixels from 0 to 16.
+
+    Parameters
+    ----------
+    by : {"row", "pixel"}
+        A step is a row of 8 pixels (T = 8), or one pixel (T = 64).
+    **options
+        Options of `ArrayData`.
+
+    References
+    ----------
+    Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, 1998: its test set.
+    """
+
+    name: ClassVar[str] = "digits"
+
+    def __init__(self, by: str = "row", **options: Any) -> None:
+        super().__init__(**options)
+        check_choice("dataset.by", by, ("row", "pixel"))
+        self.by = by
+
+    def examples(self) -> Examples:
+        """Return the digits."""
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        images = (
+            found.images if self.by == "row" else found.images.reshape(len(found.images), -1, 1)
+        )
+        return Examples(images, [str(k) for k in found.target.tolist()], None)
