@@ -50,8 +50,10 @@ class KernelArrays:
         ConfigError
             Where there is something to draw, and no generator.
         """
+        if not self.source.masks:
+            return {}
         shape = (tiles, 1, self.units, LANES)
-        if not self.source.masks or rate == 0:
+        if rate == 0:
             return {name: np.ones(shape, self.dtype) for name in self.source.masks}
         if rng is None:
             raise ConfigError(

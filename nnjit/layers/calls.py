@@ -1,10 +1,8 @@
 """Calls of a cell's kernels on a segment of time, cut so that signals are heard in between."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import final
 
-from ..cells.compiled import Functions, Kernels
+from ..cells.compiled import Kernels
 from ..kernels import inputs
 from ..kernels.team import WorkShare, barrier_between_kernels, partition, rows_of_share
 from ..runtime.threads import check_wanted
@@ -14,7 +12,6 @@ from .plan import ExecutionPlan, spans
 
 
 @final
-@dataclass(frozen=True)
 class KernelCalls:
     """What one layer does on a segment: ``units`` of a cell on codes or signals.
 
@@ -22,29 +19,18 @@ class KernelCalls:
     the first step of the segment.
     """
 
-    kernels: Kernels
-    params: Arrays
-    units: int
-    codes: bool
+    def __init__(self, kernels: Kernels, params: Arrays, units: int, codes: bool) -> None:
+        self.kernels, self.params, self.units, self.codes = kernels, params, units, codes
+        gates, dtype = len(kernels.cell.gates), params["U"].dtype
+        self.memory = KernelArrays(kernels.source, gates, units, dtype)
+        self._functions = kernels.functions(units)
 
-    @cached_property
-    def memory(self) -> KernelArrays:
-        """The arrays of the kernels."""
-        gates, dtype = len(self.kernels.cell.gates), self.params["U"].dtype
-        return KernelArrays(self.kernels.source, gates, self.units, dtype)
-
-    @cached_property
-    def _functions(self) -> Functions:
-        return self.kernels.functions(self.units)
-
-    @cached_property
     def _vectors(self) -> Arrays:
         return {name: self.params[name] for name in self.kernels.cell.vectors}
 
-    @cached_property
     def weights(self) -> Arrays:
-        """What the kernels take as weights, by name and in their order."""
-        weights = self.kernels.steady.values(self._vectors)
+        """Return what the kernels take as weights, by name and in their order."""
+        weights = self.kernels.steady.values(self._vectors())
         if self.kernels.cell.matrices:
             weights["V"] = self.params["V"]
         return {name: weights[name] for name in self.kernels.source.weights}
@@ -55,13 +41,14 @@ class KernelCalls:
         """Project the inputs and run all steps."""
         project = inputs.project_codes if self.codes else inputs.project_signal
         U, bias, memory = self.params["U"], self.params["b"], self.memory
+        weights = list(self.weights().values())
         for begin, end in spans(x.shape[1], plan.steps):
             check_wanted()
             cut, left = memory.cut(segment, begin, end), memory.left(lengths, begin, end)
             for rows in rows_of_share(share, self.units, memory.gates):
                 project(cut["a"][:, :, rows], x[:, begin:end], U[:, rows], bias[rows])
             barrier_between_kernels(share)
-            arrays = [*self.weights.values(), *memory.in_order(cut), *left]
+            arrays = [*weights, *memory.in_order(cut), *left]
             self._functions.forward(cut["a"], *arrays, share)
 
     def backward(
@@ -75,12 +62,12 @@ class KernelCalls:
     ) -> None:
         """Run all steps backwards; ``dy`` is of the last ones, ``carry`` of the states there."""
         memory, T = self.memory, segment["a"].shape[1]
-        first = T - dy.shape[1]
+        first, weights = T - dy.shape[1], list(self.weights().values())
         for begin, end in reversed(spans(T, plan.steps)):
             check_wanted()
             dh = dy[:, max(begin - first, 0) : max(end - first, 0)]
             cut, left = memory.cut(segment, begin, end), memory.left(lengths, begin, end)
-            arrays = [*self.weights.values(), *memory.in_order(cut), *left]
+            arrays = [*weights, *memory.in_order(cut), *left]
             self._functions.backward(cut["a"], *arrays, dh, *carry, share)
 
     def gradients(
@@ -126,4 +113,4 @@ class KernelCalls:
             grads["b"] = grads["U"].sum(axis=0)
         steady = self.kernels.steady
         vectors = {name: grads.pop(name) for name in steady.cell.vectors}
-        return grads | steady.gradients(self._vectors, vectors)
+        return grads | steady.gradients(self._vectors(), vectors)

@@ -91,6 +91,7 @@ class Recurrent(Layer):
     bptt: Bptt = Bptt()
     codes: bool = False
     _ragged: bool = False
+    _last_calls: KernelCalls | None = None
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class Recurrent(Layer):
         _check_dropout(self.cell, recurrent_dropout)
         self.recurrent_dropout = recurrent_dropout
         self._masked = recurrent_dropout > 0
+        self._kernels: Kernels = kernels(self.cell, self._masked)
         self.return_sequences = return_sequences
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
@@ -123,11 +125,11 @@ class Recurrent(Layer):
 
     @property
     def _calls(self) -> KernelCalls:
-        return KernelCalls(self._kernels, self.params, self.hidden_size, self.codes)
-
-    @property
-    def _kernels(self) -> Kernels:
-        return kernels(self.cell, self._masked, self._ragged)
+        made = self._last_calls
+        if made is None or made.params is not self.params or made.kernels is not self._kernels:
+            made = KernelCalls(self._kernels, self.params, self.hidden_size, self.codes)
+            self._last_calls = made
+        return made
 
     @classmethod
     def recorded(cls, options: dict[str, Any]) -> "Layer":
@@ -149,6 +151,7 @@ class Recurrent(Layer):
                 "set return_sequences=true in the layer before, or move Flatten behind"
             )
         self.codes, self._ragged = isinstance(spec, Codes), spec.n_steps is None
+        self._kernels = kernels(self.cell, self._masked, self._ragged)
         H = self.hidden_size
         return Signal(spec.n_steps, H) if self.return_sequences else Vector(H)
 
@@ -329,7 +332,7 @@ class Recurrent(Layer):
         first = T - dy.shape[1]
         wanted = not (self.codes or self.is_first)
         dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
-        summed = {"U": self.params["U"], "b": self.params["b"], **calls.weights}
+        summed = {"U": self.params["U"], "b": self.params["b"], **calls.weights()}
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
         plan = self._plan(tiles, T)
 
@@ -365,13 +368,13 @@ class Recurrent(Layer):
         masks: Arrays,
     ) -> None:
         """Call ``run`` for every group, or for every member of a team."""
-        groups, memory = plan.groups, self._calls.memory
+        groups = plan.groups
 
         def work(group: slice) -> Arrays:
             if saved:
                 return saved if len(groups) == 1 else {k: v[group] for k, v in saved.items()}
             mine = {k: v[group] for k, v in masks.items()}
-            return memory.allocate(group.stop - group.start, plan.longest, mine)
+            return self._calls.memory.allocate(group.stop - group.start, plan.longest, mine)
 
         if plan.team == 1:
             share = whole_layer(self.hidden_size)
