@@ -207,10 +207,14 @@ def test_sweeps(name, tmp_path):
 
 
 def _left(session):
-    """Return the processes of a session that are still there."""
-    command = ["ps", "-s", str(session), "-o", "stat=,pid=,args="]
-    found = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return [line for line in found if not line.startswith("Z")]  # ended, nobody asked how
+    """Return the processes of a session that are still there some seconds later."""
+    command, until = ["ps", "-s", str(session), "-o", "stat=,pid=,args="], time.monotonic() + 10
+    while True:
+        found = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        left = [line for line in found if not line.startswith("Z")]  # ended, nobody asked how
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.1)
 
 
 def test_notebook(tmp_path):
