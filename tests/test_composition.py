@@ -48,7 +48,7 @@ def two_classes(tmp_path):
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)
 def test_every_choice_composes_and_builds(group, choice, two_classes):
     overrides = [f"{group}={choice}"]
-    if choice in ("folder", "arrays"):  # which read their root later
+    if choice in ("folder", "arrays", "strings"):  # which read their root later
         overrides.append(f"dataset.root={two_classes}")
     cfg = composed(*overrides)
     cfg.n_classes = 2

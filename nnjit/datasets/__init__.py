@@ -11,6 +11,7 @@ from .guitar import Guitar
 from .inputs import InputEncoding
 from .karplus import Karplus
 from .labelled import LabelledData
+from .strings import Strings
 
 __all__ = [
     "ArrayData",
@@ -27,5 +28,6 @@ __all__ = [
     "Karplus",
     "LabelledData",
     "Recording",
+    "Strings",
     "encode_file",
 ]

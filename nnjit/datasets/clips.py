@@ -4,6 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +30,7 @@ class Clips:
         Start of each clip, seconds into its recording; NaN where it is no part of one.
     """
 
-    codes: NDArray[np.uint8] | NDArray[np.float32]
+    codes: NDArray[Any]
     labels: NDArray[np.int64]
     files: tuple[str, ...]
     tracks: tuple[str, ...]

@@ -10,8 +10,13 @@ from .arrays import ArrayEncoding, stream_examples
 from .audio import stream_file
 from .encode import Encoding
 from .inputs import InputEncoding
+from .strings import TextEncoding, stream_texts
 
-_KINDS: dict[str, type[InputEncoding]] = {"recording": Encoding, "array": ArrayEncoding}
+_KINDS: dict[str, type[InputEncoding]] = {
+    "recording": Encoding,
+    "array": ArrayEncoding,
+    "text": TextEncoding,
+}
 
 
 def to_plain(encoding: InputEncoding) -> dict[str, Any]:
@@ -34,6 +39,8 @@ def stream(path: str | Path, encoding: InputEncoding) -> Iterator[tuple[Any, lis
     """Yield what the model reads of a file, a few clips at a time, with their names."""
     if isinstance(encoding, ArrayEncoding):
         yield from stream_examples(path, encoding)
+    elif isinstance(encoding, TextEncoding):
+        yield from stream_texts(path, encoding)
     elif isinstance(encoding, Encoding):
         name = Path(path).name
         for codes, offsets in stream_file(path, encoding):

@@ -45,6 +45,21 @@ def test_arrays_are_the_same_all_the_way(tmp_path):
     assert lines[1].startswith("a.npz[0]")
 
 
+def test_strings_are_the_same_all_the_way(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        lines = ["".join(rng.choice(list("ACGT"), 40)) for _ in range(40)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    strings = ("dataset=strings", "dataset.root=.", "dataset.length=20", "trainer.epochs=2")
+    succeeded(python(*RUN, *strings, cwd=tmp_path))
+    told = succeeded(python("-m", "nnjit.reproduce", "latest", cwd=tmp_path))
+    assert told[-1].startswith("the bits agree")
+    (spec,) = logged_model(tmp_path).metadata.signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.dtype("uint8"), (-1, 20))
+    lines = succeeded(python(*PREDICT, "run=latest", "audio=one.txt", cwd=tmp_path))
+    assert lines[1].startswith("one.txt:1@0")
+
+
 def test_a_sweep_compares_symbols_and_samples(tmp_path):
     choices = ("-m", "dataset=karplus", "model=rnn", "dataset.encoding=uniform,raw")
     done = python(*RUN, *choices, *SMALL, cwd=tmp_path)
