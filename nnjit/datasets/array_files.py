@@ -244,10 +244,10 @@ def _arff(file: BinaryIO, target: str, group: str) -> Examples:
     try:
         data, meta = arff.loadarff(io.StringIO(file.read().decode("utf-8")))
     except NotImplementedError:
-        raise DataError(
-            "has attributes that are no numbers, such as several dimensions: use the .ts file"
-        ) from None
+        raise DataError("has attributes that are no numbers: remove them") from None
     *steps, last = meta.names()
+    if any(kind == "relational" for kind in meta.types()):
+        raise DataError("has several dimensions (a relational attribute): use the .ts file")
     if meta[last][0] != "nominal" or any(meta[name][0] != "numeric" for name in steps):
         raise DataError("is not of numbers with the class last: reorder its attributes")
     if not steps:
@@ -265,7 +265,7 @@ def _ts(file: BinaryIO, target: str, group: str) -> Examples:
     while raw := file.readline(_MOST_LINE):
         number += 1
         line = raw.decode("utf-8").strip()
-        if not line or line.startswith("#"):
+        if not line or line.startswith(("#", "%")):
             continue
         if not began:
             word, *rest = line.lower().split()
@@ -273,6 +273,8 @@ def _ts(file: BinaryIO, target: str, group: str) -> Examples:
                 began = True
             elif word == "@classlabel":
                 labelled = rest[:1] == ["true"]
+            elif word == "@targetlabel" and rest[:1] == ["true"]:
+                raise DataError("has numbers as targets, and models learn classes: use another")
             elif word == "@timestamps" and rest[:1] == ["true"]:
                 raise DataError("has time stamps, which are not read: resample it to equal steps")
             elif not word.startswith("@"):

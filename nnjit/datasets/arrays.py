@@ -222,6 +222,9 @@ class Arrays(ArrayData):
         What holds the classes and the groups in .npz, .csv and .parquet.
     labels : str, Path or None
         A .npy file of classes (N,), for a `root` that holds none.
+    test : str, Path or None
+        A file with the test set, as archives have one. The examples of `root` are then dealt to the
+        training and validation set alone, and the third of `sizes` does not count.
     **options
         Options of `ArrayData`.
     """
@@ -234,18 +237,31 @@ class Arrays(ArrayData):
         target: str = "y",
         group: str = "group",
         labels: str | Path | None = None,
+        test: str | Path | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.test = None if test is None else given_path(test)
+        if test is not None and self.n_clips is not None:
+            raise ConfigError(
+                f"dataset.n_clips={self.n_clips} does not go with dataset.test, whose examples "
+                "are all used: set dataset.n_clips=null"
+            )
+        if test is not None and labels is not None:
+            raise ConfigError(
+                f"dataset.labels={labels} are of one file, dataset.test={test} is another: "
+                "save each with its classes, as .npz"
+            )
         self.root = given_path(str(root))
         self.target, self.group = target, group
         self.labels = None if labels is None else given_path(labels)
+        self._n_before_test = 0
 
     def _encoding(self, n_steps: int, n_features: int) -> ArrayEncoding:
         return ArrayEncoding(n_steps, n_features, self.normalise, self.target, self.group)
 
     def examples(self) -> Examples:
-        """Read the file.
+        """Read the file, and behind its examples those of the test set.
 
         Raises
         ------
@@ -265,7 +281,44 @@ class Arrays(ArrayData):
                 f"{self.labels} holds {len(found.y)} classes for {len(found.x)} examples: "
                 "give each one"
             )
-        return found
+        self._n_before_test = len(found.x)
+        return found if self.test is None else self._with_test(found, self.test)
+
+    def _with_test(self, found: Examples, path: Path) -> Examples:
+        test = read_examples(path, self.target, self.group)
+        if test.x.shape[1:] != found.x.shape[1:]:
+            raise DataError(
+                f"dataset.test={path} has examples of {test.x.shape[1]} steps of {test.x.shape[2]} "
+                f"value(s), {self.root} of {found.x.shape[1]} of {found.x.shape[2]}: give files of "
+                "one data set"
+            )
+        if test.y is None or (test.group is None) != (found.group is None):
+            raise DataError(f"dataset.test={path} lacks classes or groups that {self.root} has")
+        unknown = sorted(set(test.y) - set(found.y or ()))
+        if unknown:
+            raise DataError(
+                f"dataset.test={path} has the class {unknown[0]!r}, which {self.root} lacks: give "
+                "files of one data set"
+            )
+        return Examples(
+            np.concatenate([found.x, test.x]),
+            [*(found.y or ()), *test.y],
+            None if found.group is None or test.group is None else [*found.group, *test.group],
+        )
+
+    def deal(
+        self, pool: Clips, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the positions of the sets; those of the test set are known where it is a file."""
+        if self.test is None:
+            return super().deal(pool, rng)
+        places = np.array([int(name.split("[")[1][:-1]) for name in pool.files])
+        known = np.flatnonzero(places < self._n_before_test)
+        train, val, _ = self._split(pool.take(known), (*self.sizes[:2], 0), rng)
+        return known[train], known[val], np.flatnonzero(places >= self._n_before_test)
+
+    def _asked(self) -> tuple[float, ...]:
+        return super()._asked() if self.test is None else ()
 
 
 @final

@@ -84,6 +84,27 @@ class LabelledData(Part, ABC):
         """
         return pool, encoding
 
+    def deal(
+        self, pool: Clips, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the positions in the pool of the training, validation and test set."""
+        return self._split(pool, self.sizes, rng)
+
+    def _split(
+        self, pool: Clips, sizes: Sequence[float], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return split_indices(
+            pool.labels,
+            pool.tracks,
+            self.split,
+            sizes,
+            self.stratify,
+            self.folds,
+            self.fold,
+            rng=rng,
+            classes=self.classes,
+        )
+
     def load(self, seed: int | None = 0) -> DataSplits:
         """Read, draw and split the clips.
 
@@ -118,17 +139,7 @@ class LabelledData(Part, ABC):
         pool, encoding = self.pool()
         positive = self._positive_label()
         available, pool = len(pool), self._draw(pool, rng)
-        parts = split_indices(
-            pool.labels,
-            pool.tracks,
-            self.split,
-            self.sizes,
-            self.stratify,
-            self.folds,
-            self.fold,
-            rng=rng,
-            classes=self.classes,
-        )
+        parts = self.deal(pool, rng)
         pool, encoding = self.adapt(pool, parts[0], encoding)
         train, *others = (pool.take(part) for part in parts)
         val, test = (clips if len(clips) else None for clips in others)

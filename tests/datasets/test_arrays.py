@@ -123,6 +123,34 @@ def test_equal_examples_are_told_and_kept_together(tmp_path):
     assert "no track is in more than one set" in data.describe()
 
 
+def test_a_file_may_be_the_test_set(tmp_path):
+    x, y = values()
+    other = values()[0] + 100
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    np.savez(tmp_path / "test.npz", x=other[:9], y=y[:9])
+    options = {"test": tmp_path / "test.npz", "normalise": "none", "sizes": (2, 1, 1)}
+    data = Arrays(tmp_path / "train.npz", **options).load()
+    assert [len(c) for c in (data.train, data.val, data.test)] == [16, 8, 9]
+    order = np.lexsort(data.test.codes[:, :, 0].T[::-1])
+    wanted = other[:9][np.lexsort(other[:9].T[::-1])]
+    np.testing.assert_allclose(data.test.codes[order, :, 0], wanted, rtol=1e-6)
+    folded = Arrays(tmp_path / "train.npz", folds=4, fold=1, **options).load()
+    assert [len(c) for c in (folded.train, folded.val, folded.test)] == [18, 6, 9]
+
+
+def test_test_sets_that_do_not_fit_are_told(tmp_path):
+    x, y = values()
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    np.savez(tmp_path / "long.npz", x=np.ones((3, T + 1)), y=y[:3])
+    np.savez(tmp_path / "class.npz", x=x[:1], y=["none"])
+    np.savez(tmp_path / "bare.npz", x=x[:1])
+    for name, message in (("long", "7 steps"), ("class", "the class 'none'"), ("bare", "lacks")):
+        with pytest.raises(DataError, match=message):
+            Arrays(tmp_path / "train.npz", test=tmp_path / f"{name}.npz").load()
+    with pytest.raises(ConfigError, match=r"n_clips=5 does not go with dataset.test"):
+        Arrays(tmp_path / "train.npz", test=tmp_path / "bare.npz", n_clips=5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_values_that_are_no_numbers_are_told(tmp_path, value):
     x, y = values()
@@ -200,6 +228,12 @@ ODD = {
     "text.arff": (b"hello\n", "cannot be read|numeric|class last"),
     "unequal.ts": (b"@classLabel true a b\n@data\n1,2,3:a\n1,2:b\n", "series of 2 to 3 steps"),
     "gap.ts": (b"@classLabel true a b\n@data\n1,?,3:a\n", r"missing value \(\?\) in line 3"),
+    "targets.ts": (b"%# a\n@targetlabel true\n@data\n1,2,3:0.5\n", "numbers as targets"),
+    "relational.arff": (
+        b"@relation a\n@attribute r relational\n@attribute t numeric\n@end r\n"
+        b"@attribute c {a,b}\n@data\n'1\\n2',a\n",
+        "several dimensions",
+    ),
     "times.ts": (b"@timeStamps true\n@data\n(0,1),(1,2):a\n", "time stamps"),
     "words.ts": (b"@classLabel true a\n@data\n1,b,3:a\n", "line 3, not numbers"),
     "colons.ts": (b"@classLabel true a\n@data\n1,2:3,4:a\n1,2:a\n", "numbers of dimensions"),
