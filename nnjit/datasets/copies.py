@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SHOWN = 3  # groups that a message names
+_OF_EACH = 5  # members of a group that it names
 
 
 def find(codes: Sequence[NDArray[Any]]) -> list[list[int]]:
@@ -72,6 +73,11 @@ def tell(names: Sequence[tuple[str, str]], same: Sequence[Sequence[int]]) -> lis
 
 
 def _listed(groups: Sequence[Sequence[int]], names: Sequence[tuple[str, str]]) -> str:
-    shown = ", ".join(" = ".join(names[i][0] for i in group) for group in groups[:_SHOWN])
+    shown = ", ".join(_equal([names[i][0] for i in group]) for group in groups[:_SHOWN])
     more = len(groups) - _SHOWN
     return shown + (f" and {more} more" if more > 0 else "")
+
+
+def _equal(names: Sequence[str]) -> str:
+    more = len(names) - _OF_EACH
+    return " = ".join(names[:_OF_EACH]) + (f" = {more} others" if more > 0 else "")
