@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from nnjit.runtime.threads import set_threads
 
-from . import tables
+from . import against, tables
 from .bounds import bounds
 from .clock import seconds
 from .report import markdown, plot
@@ -86,7 +87,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only tasks whose name holds this text")
     parser.add_argument("--sides", default=",".join(SIDES), help="which sides, nnjit first")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json and .md")
+    parser.add_argument("--against", metavar="REV", help="compare nnjit's grid with that commit's")
+    parser.add_argument("--rounds", type=int, default=3, help="of --against, new processes each")
     options = parser.parse_args()
+    began = time.perf_counter()
+    sizes, batches = ([int(n) for n in v.split(",")] for v in (options.sizes, options.batches))
+    chosen = [step for step in grid(sizes, batches) if options.only in step.name]
+    if options.against:
+        out = None if options.out == HERE else options.out
+        against.run(options.against, chosen, options.budget, options.rounds, out)
+        print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
+        return
 
     threads = set_threads()
     found = {name: side for name, side in sides().items() if name in options.sides.split(",")}
@@ -99,15 +110,13 @@ def main() -> None:
             calls = {n: (lambda s=s, r=r: s.epoch(r)) for n, s in found.items()}
             tasks.append((f"epoch of {r.name}", calls))
     if "grid" in options.what:
-        sizes, batches = (map(int, v.split(",")) for v in (options.sizes, options.batches))
-        steps = grid(list(sizes), list(batches))
+        steps = chosen
         for step in steps:
             calls = {n: (lambda s=s, step=step: s.step(step)) for n, s in found.items()}
             tasks.append((step.name, calls))
     rows = [measure(name, calls, options.budget) for name, calls in tasks if options.only in name]
-    measured = [step for step in steps if options.only in step.name]
-    if measured and "nnjit" in found:
-        least = bounds(measured, found["nnjit"].step)
+    if steps and "nnjit" in found:
+        least = bounds(steps, found["nnjit"].step)
         for row in rows:
             if row["task"] in least:
                 row["bound"] = least[row["task"]]
@@ -120,6 +129,7 @@ def main() -> None:
     print(f"wrote results.json, results.md and speedup.png to {options.out}")
     if options.out.resolve() == HERE:
         tables.write()
+    print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
