@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nnjit.cells import cell, sigmoid, tanh
-from nnjit.cells.named import named
-from nnjit.cells.text import equations, from_plain, parse
+from nnjit.cells.named import CELLS, named
+from nnjit.cells.text import equations, from_plain, parse, plain
 from nnjit.errors import CellError
 from nnjit.layers import GRU, Recurrent
 from nnjit.layers.recurrent import Recurrent as Base
@@ -109,7 +109,7 @@ def test_arguments_are_inputs_states_and_weights():
 
 def test_numpy_and_numbers_of_numpy_are_taken():
     def equations_(x, h):
-        return np.float64(2) * np.tanh(x.z) + np.maximum(h, np.float32(0.5)) ** 2
+        return np.float64(2) * np.tanh(x.z) + np.maximum(h, np.float64(0.5)) ** 2
 
     assert cell(equations_).gates == ("z",)
 
@@ -229,3 +229,28 @@ def lstm_with_peephole(x, h, c, W, w):
     f = sigmoid(x.f + h @ W.f + w.p * c)
     c = f * c + (1 - f) * tanh(x.g)
     return tanh(c), c
+
+
+def kinds(values):
+    """Yield the types of all values of lists and dictionaries."""
+    if isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from kinds(value)
+    else:
+        yield type(values)
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_a_record_of_a_cell_holds_plain_values(name):
+    """A model file takes no number of NumPy."""
+    assert set(kinds(plain(named(name)))) <= {str, float}
+
+
+def test_numbers_of_numpy_are_written_as_numbers():
+    def half(x, h):
+        return np.float64(0.1) * h + x.z
+
+    made = cell(half, biases={"z": (np.float64(0), np.float64(0.5))})
+    again = from_plain(plain(made))
+    assert "0.1 * h" in equations(made)
+    assert again.starts == {"b.z": (0.0, 0.5)}

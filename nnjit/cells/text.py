@@ -89,12 +89,17 @@ def write(node: Node, labels: Mapping[int, str], inside: bool = True) -> str:
 
 def number(value: float) -> str:
     """Return a number as people write it."""
+    value = float(value)  # one of NumPy is written otherwise
     return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
 
 
 def plain(cell: Cell) -> dict[str, Any]:
     """Return a cell as plain values, for files and records."""
-    starts = {k: list(v) if isinstance(v, tuple) else v for k, v in sorted(cell.starts.items())}
+    # Not NumPy's numbers, which a file does not hold.
+    starts = {
+        name: [float(v) for v in start] if isinstance(start, tuple) else float(start)
+        for name, start in sorted(cell.starts.items())
+    }
     return {"equations": equations(cell), "starts": starts}
 
 
