@@ -1,6 +1,7 @@
 """The arrays on which the kernels of a cell work: gates, states and what else they need."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -82,5 +83,8 @@ class KernelArrays:
 
     def in_order(self, arrays: Arrays) -> list[Array]:
         """Return what the kernels take behind ``a`` and the weights."""
-        source = self.source
-        return [arrays[name] for name in (*source.states, *source.scratch, *source.masks)]
+        return [arrays[name] for name in self._order]
+
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
+        return (*self.source.states, *self.source.scratch, *self.source.masks)

@@ -4,11 +4,12 @@ from typing import final
 
 from ..cells.compiled import Kernels
 from ..kernels import inputs
+from ..kernels._lanes import LANES
 from ..kernels.team import WorkShare, barrier_between_kernels, partition, rows_of_share
 from ..runtime.threads import check_wanted
 from .arrays import Arrays, KernelArrays, Lengths
 from .base import Array, Gradients
-from .plan import ExecutionPlan, spans
+from .plan import ExecutionPlan, Size, spans
 
 
 @final
@@ -24,12 +25,18 @@ class KernelCalls:
         gates, dtype = len(kernels.cell.gates), params["U"].dtype
         self.memory = KernelArrays(kernels.source, gates, units, dtype)
         self._functions = kernels.functions(units)
+        self._has_vectors = bool(kernels.steady.cell.vectors)
+        arrays = gates + len(kernels.source.states) + len(kernels.source.scratch)
+        n_features = 0 if codes else len(params["U"])
+        self.size = Size(units, gates, n_features, arrays * units * LANES * dtype.itemsize)
 
     def _vectors(self) -> Arrays:
         return {name: self.params[name] for name in self.kernels.cell.vectors}
 
     def weights(self) -> Arrays:
         """Return what the kernels take as weights, by name and in their order."""
+        if not self._has_vectors:  # microseconds count here: small layers do little else
+            return {name: self.params[name] for name in self.kernels.source.weights}
         weights = self.kernels.steady.values(self._vectors())
         if self.kernels.cell.matrices:
             weights["V"] = self.params["V"]
@@ -111,6 +118,8 @@ class KernelCalls:
         grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
         if self.codes:
             grads["b"] = grads["U"].sum(axis=0)
+        if not self._has_vectors:
+            return grads
         steady = self.kernels.steady
         vectors = {name: grads.pop(name) for name in steady.cell.vectors}
         return grads | steady.gradients(self._vectors(), vectors)

@@ -105,6 +105,8 @@ def execution_plan(
 
 def spans(n: int, most: int) -> list[tuple[int, int]]:
     """Cut range(n) into spans of so many at most."""
+    if 0 < n <= most:
+        return [(0, n)]
     return [(begin, min(begin + most, n)) for begin in range(0, n, most)]
 
 

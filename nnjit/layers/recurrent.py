@@ -27,7 +27,7 @@ from .arrays import Arrays, Lengths
 from .base import Array, Gradients, Layer, Parameter
 from .bptt import Bptt
 from .calls import KernelCalls
-from .plan import ExecutionPlan, Size, execution_plan
+from .plan import ExecutionPlan, execution_plan
 from .spec import Codes, Signal, Spec, Vector
 
 
@@ -394,12 +394,7 @@ class Recurrent(Layer):
         return empty((tiles, *shape, LANES), self.params["U"].dtype)
 
     def _plan(self, tiles: int, T: int) -> ExecutionPlan:
-        bptt, H, gates = self.bptt, self.hidden_size, len(self.cell.gates)
-        source = self._kernels.source
-        arrays = gates + len(source.states) + len(source.scratch)
-        n_features = 0 if self.codes else len(self.params["U"])
-        step_bytes = arrays * H * LANES * self.params["U"].dtype.itemsize
-        size = Size(H, gates, n_features, step_bytes)
+        bptt, size = self.bptt, self._calls.size
         return execution_plan(size, tiles, T, bptt.checkpoint, bptt.truncate, free_threads())
 
 
