@@ -168,7 +168,7 @@ class Node:
         refuse(f"a value of a cell has no .{name}")
 
     def is_steady(self) -> bool:
-        """Tell whether the value is the same at all steps: made of weights and numbers alone."""
+        """Tell whether the value is the same at all steps: made only of weights and numbers."""
         if self.op in ("input", "state", "mask", "seed"):
             return False
         return all(arg.is_steady() for arg in self.args)

@@ -89,7 +89,7 @@ def slstm(x, h, c, n, m, W):
 
 @cell
 def min_gru(x, h):
-    """Minimal GRU: the gate sees the input alone (Feng et al. 2024, arXiv:2410.01201, section 3.1).
+    """Minimal GRU: the gate sees only the input (Feng et al. 2024, arXiv:2410.01201, section 3.1).
 
     No unit sees another one.
     """
@@ -109,7 +109,7 @@ def min_lstm(x, h):
 
 @cell(vectors={"u": (0.0, 1.0)})
 def indrnn(x, h, w):
-    """Independent units (Li et al. 2018, arXiv:1803.04831, eq. 3): each sees itself alone."""
+    """Independent units (Li et al. 2018, arXiv:1803.04831, eq. 3): each sees only itself."""
     return relu(x.h + w.u * h)
 
 

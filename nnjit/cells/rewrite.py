@@ -53,7 +53,7 @@ def with_mask(cell: Cell) -> Cell:
 
 @final
 class Steady:
-    """What a cell makes of weights and numbers alone: computed once a call, not at each step.
+    """What a cell computes from weights and numbers only: done once a call, not at each step.
 
     ``cell`` is the same cell in which each such value is a vector of its own.
     """

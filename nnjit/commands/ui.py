@@ -22,7 +22,7 @@ Open MLflow's pages on the store, with columns and charts that show what matters
 
 run=     the address of this run too: an id or its first digits, or latest
 port=    port to listen on (default: 5000, or the next one that is free)
-host=    address to listen on (default: 127.0.0.1, this machine alone)
+host=    address to listen on (default: 127.0.0.1, only this machine)
 root=    folder of the store (default: runs)
 uri=     address of a store elsewhere; of a server that runs already, only the pages are printed
 

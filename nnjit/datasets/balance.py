@@ -15,7 +15,7 @@ Counts = NDArray[np.float64]
 
 _NEAR = 0.1  # a count that misses by a tenth, or by one clip, is near enough
 _WORK = 20_000  # draws times tracks times classes: few tracks are tried often
-_SWAPPED = 1000  # tracks of a set that are tried in exchanges; thousands come near by moves alone
+_SWAPPED = 1000  # tracks of a set that are tried in exchanges; thousands come near by moves only
 _EMPTY = 1e12  # price of a set without one of its classes: above every distance
 
 
@@ -41,7 +41,7 @@ class Goal:
     def of(cls, counts: Counts, shares: Counts, stratify: bool, train_first: bool) -> "Goal":
         """Return the goal for tracks (U, C + 1) and shares (S,) of all clips, which sum to 1.
 
-        Without `stratify` the total of each set counts alone; with `train_first` set 0 must hold
+        Without `stratify` only the total of each set counts; with `train_first` set 0 must hold
         every class all the same.
         """
         wanted = np.outer(shares, counts.sum(axis=0))

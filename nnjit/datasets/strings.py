@@ -1,4 +1,4 @@
-"""Strings of symbols, such as DNA; the training set alone tells which symbols there are."""
+"""Strings of symbols, such as DNA; the vocabulary is that of the training set."""
 
 import math
 import warnings
@@ -47,7 +47,7 @@ class TextEncoding(InputEncoding):
     vocabulary : str
         The symbols of the training set; the first has code 1. Code 0 is every other symbol.
     cut : bool
-        Strings are cut into pieces; False takes strings of T symbols alone.
+        Strings are cut into pieces; False takes only strings of T symbols.
 
     Raises
     ------

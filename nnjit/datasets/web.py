@@ -1,4 +1,4 @@
-"""Requests over http and https alone, ended where a server is too slow."""
+"""Requests over http and https only, ended where a server is too slow."""
 
 import contextlib
 import http.client

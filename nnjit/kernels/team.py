@@ -2,7 +2,7 @@
 
 A wide layer is worth sharing even when the batch is a single tile: every member of a team computes
 the rows of its own units, and all wait for each other after each product, for the next one reads
-all rows. A row is computed by one member alone, so the bits do not depend on the size of the team.
+all rows. Only one member computes a row, so the bits do not depend on the size of the team.
 """
 
 from functools import lru_cache

@@ -66,7 +66,7 @@ def learning_curves(history: History, data: DataSplits) -> Figure:
 def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
     """Draw the counts of label against prediction, a panel for each set.
 
-    Where there are many classes, colours alone tell the share of each label's clips.
+    Where there are many classes, only colours tell the share of each label's clips.
     """
     few = len(classes) <= _ANNOTATED
     side = max(3.6, 0.42 * len(classes)) if few else 6.0

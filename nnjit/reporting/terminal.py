@@ -132,7 +132,7 @@ def epoch_line(progress: Progress) -> str:
 
 
 def job_line(title: str, record: JobRecord) -> str:
-    """Return one line: which job of a sweep, and what it came to or why it did not."""
+    """Return one line: which job of a sweep, and its result or the reason why it failed."""
     if record.status != FINISHED:
         return f"{title}  {record.status}: {record.reason}"
     name = record.monitor.partition("/")[0]

@@ -65,7 +65,7 @@ def estimate(values: Sequence[float], bounds: tuple[float, float] | None = None)
 @final
 @dataclass(frozen=True)
 class Variant:
-    """The finished jobs that differ by their seed alone."""
+    """The finished jobs that differ only by their seed."""
 
     name: str
     records: list[JobRecord]

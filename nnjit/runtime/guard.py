@@ -32,7 +32,7 @@ def _watch(command: "subprocess.Popen[bytes]") -> None:
 
 
 def _end(command: "subprocess.Popen[bytes]", name: str) -> None:
-    """Send a signal to the group, to the command alone where there are no groups."""
+    """Send a signal to the group, only to the command where there are no groups."""
     if hasattr(os, "killpg"):
         os.killpg(0, getattr(signal, name))
     else:

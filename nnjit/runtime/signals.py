@@ -108,7 +108,7 @@ def held() -> Iterator[None]:
     A transaction that is broken off in Python code may keep its lock on an SQLite file as long as
     the traceback lives.
     """
-    if not _in_main_thread():  # which alone hears signals
+    if not _in_main_thread():  # Python handles signals only there
         yield
         return
     with heard():

@@ -1,9 +1,9 @@
 """Threads: one number for the whole process, and a loop over independent pieces of work.
 
-Results never depend on the number of threads: the pieces are cut by the shape of the data alone,
+Results never depend on the number of threads: only the shape of the data decides the pieces,
 each writes its own output, and what is summed is summed in the order of the pieces.
 
-A signal is heard in the main thread alone, and only between two calls of kernels. So no call is
+A signal is handled only in the main thread, and only between two calls of kernels. So no call is
 long, and where one thread fails or is interrupted, the others stop before their next call.
 """
 
@@ -77,7 +77,7 @@ def _keep_freed_memory() -> None:
 
     Fresh pages from the system would take as long as the work of a small network.
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has these settings
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has these settings
         libc = ctypes.CDLL(None)
         for setting, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20)):
             libc.mallopt(setting, size)

@@ -1,6 +1,6 @@
 """Write and read files, models above all, without ever running what is in them.
 
-A file is a pickle of dicts, lists, strings, numbers and bytes alone; arrays are raw bytes with
+A file is a pickle of dicts, lists, strings, numbers and bytes only; arrays are raw bytes with
 dtype and shape. Reading refuses every pickle that asks for anything else, a class or function above
 all, so no foreign code can run. A model file holds the architecture, the weights, the encoding and
 the classes.

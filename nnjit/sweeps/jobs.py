@@ -55,7 +55,7 @@ def job(work: Callable[[str], Outcome]) -> float:
 
 
 def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
-    """Do the work of a job, and put into its record what it came to."""
+    """Do the work of a job, and put its result or its error into its record."""
     began = time.perf_counter()
     try:
         with (

@@ -18,7 +18,7 @@ __all__ = [
     "SubmititLauncher",
     "register",
 ]
-_MODULE = "hydra_plugins.nnjit"  # Hydra takes plugins from its own name space alone
+_MODULE = "hydra_plugins.nnjit"  # Hydra finds plugins only in its own name space
 
 
 def register() -> None:

@@ -43,7 +43,7 @@ def readable(uri: str) -> str:
 
 @cache
 def _copy(path: Path) -> Path:
-    """Return a copy for this process alone, whose addresses are those of the original."""
+    """Return a copy only for this process, whose addresses are those of the original."""
     folder = Path(tempfile.mkdtemp(prefix="nnjit-store-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copied = folder / path.name

@@ -88,7 +88,7 @@ class Callback:
 
     Order of calls: ``on_run_start``; ``on_train_begin``, batches and epochs, ``on_train_end``;
     ``on_run_end``. Where the run does not come to its end, ``on_exception`` is the last. A
-    `Trainer` by itself calls those of training alone.
+    `Trainer` by itself calls only those of training.
     """
 
     def on_run_start(self, run: "TrainingRun") -> None:

@@ -206,7 +206,7 @@ def _cuts_leave_bits(case: _Case) -> None:
 
 
 def _clips_stand_alone(case: _Case) -> None:
-    """Take clips alone, and spoil one with NaN: the bits of the others stay."""
+    """Run some clips without the others, and spoil one with NaN: the bits of the others stay."""
     layer, (x, dy) = case.layer("float32"), case.inputs(18, 5)
     found = run(layer, x, dy)
     alone = run(layer, x[17:], dy[17:])

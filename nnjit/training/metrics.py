@@ -83,7 +83,7 @@ def _pr_auc(truth: NDArray[np.bool_], score: NDArray[Any]) -> float:
     return float(average_precision_score(truth, score))
 
 
-# One row for each metric. The loss alone is better where it is lower.
+# One row for each metric. Only the loss is better where it is lower.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
