@@ -343,7 +343,7 @@ import pathlib, sys, time
 from nnjit.training.checkpoint import run_lock
 with run_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -359,7 +359,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
             run_lock(path),
         ):
             pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 300
         other.send_signal(signal.SIGKILL)
     assert not is_held(path)
     with run_lock(path):

@@ -64,12 +64,12 @@ class Dropping:
 def test_an_interrupt_that_python_drops_is_raised_again(capfd):
     def wait():
         del things[:]
-        time.sleep(10)
+        time.sleep(600)
 
     things, began = [Dropping()], time.monotonic()
     with pytest.raises(KeyboardInterrupt), signals.heard():
         wait()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 300
     assert capfd.readouterr().err == ""
 
     def look():

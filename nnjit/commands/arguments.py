@@ -5,8 +5,6 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..options import choose
-from ..tracking import store_uri
-from ..tracking.address import warn_of_other_store
 
 
 def key_values(
@@ -42,6 +40,8 @@ def store_options(options: Mapping[str, str]) -> str:
     """Return the address of the store that ``root=`` and ``uri=`` name."""
     if options.get("uri"):
         return options["uri"]
+    from ..tracking.address import store_uri, warn_of_other_store
+
     uri = store_uri(Path(options.get("root", "runs")))
     if "root" not in options:
         warn_of_other_store(uri)

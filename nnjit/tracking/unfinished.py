@@ -22,7 +22,8 @@ def find_unfinished(run: str, uri: str, folders: Sequence[Path]) -> tuple[str, P
     Parameters
     ----------
     run
-        An id, or "latest": the newest run that did not finish and that no process is at work on.
+        An id, or "latest": the newest run that did not finish, that no process is at work on and
+        that can go on. A warning tells where a newer one cannot.
     folders
         Where a checkpoint may lie, see `store_folders`.
 
@@ -32,13 +33,25 @@ def find_unfinished(run: str, uri: str, folders: Sequence[Path]) -> tuple[str, P
         Where there is no such run, or it cannot go on.
     """
     store = Store.existing(uri, "tracking.root=FOLDER")
-    if run == "latest":
-        found = next((r for r in store.unfinished() if not _at_work(r, folders)), None)
-        if found is None:
-            raise TrackingError("resume=latest: the store has no run that was interrupted")
-    else:
-        found = store.run(run, "resume")
+    found = _latest(store, folders) if run == "latest" else store.run(run, "resume")
     return found.id, _checkpoint(found, folders)
+
+
+def _latest(store: Store, folders: Sequence[Path]) -> RecordedRun:
+    """Return the newest run that can go on, with a warning where a newer one cannot."""
+    newest = None
+    for run in store.unfinished():
+        if _at_work(run, folders):
+            continue
+        newest = newest or run
+        if not _hindrance(run):
+            if run is not newest:
+                told = f"resume=latest is run {run.id}, the newest that can go on"
+                warnings.warn(f"{told}: {_hindrance(newest)}", stacklevel=3)
+            return run
+    if newest is None:
+        raise TrackingError("resume=latest: the store has no run that was interrupted")
+    return newest  # whose hindrance is told
 
 
 def find_by_checkpoint(path: Path, uri: str) -> str:
@@ -58,21 +71,27 @@ def _at_work(run: RecordedRun, folders: Sequence[Path]) -> bool:
     return named is not None and is_within(Path(named), folders) and is_held(Path(named))
 
 
+def _hindrance(run: RecordedRun) -> str:
+    """Return why the record of a run says that it cannot go on, or nothing."""
+    failure = run.tags.get(FAILURE_TAG, "")
+    if run.status == "FINISHED":
+        return f"run {run.id} has finished: there is nothing to resume"
+    if failure.startswith("DivergedError"):
+        return f"run {run.id} would diverge again: {failure.partition(': ')[2]}"
+    if CHECKPOINT_TAG not in run.tags:
+        return f"run {run.id} has no checkpoint: checkpoint_every was null, start it again"
+    return ""
+
+
 def _checkpoint(run: RecordedRun, folders: Sequence[Path]) -> Path:
     """Return the checkpoint of a run; TrackingError where it cannot go on."""
-    tags, name = run.tags, f"run {run.id}"
-    failure = tags.get(FAILURE_TAG, "")
-    if run.status == "FINISHED":
-        raise TrackingError(f"{name} has finished: there is nothing to resume")
-    if failure.startswith("DivergedError"):
-        raise TrackingError(f"{name} would diverge again: {failure.partition(': ')[2]}")
-    if CHECKPOINT_TAG not in tags:
-        raise TrackingError(f"{name} has no checkpoint: checkpoint_every was null, start it again")
-    path = within(Path(tags[CHECKPOINT_TAG]), folders, "resume")
+    if hindrance := _hindrance(run):
+        raise TrackingError(hindrance)
+    path = within(Path(run.tags[CHECKPOINT_TAG]), folders, "resume")
     if not path.exists():
         raise TrackingError(
-            f"the checkpoint of {name} is not at {path}: resume it on the machine where it ran, "
-            "or start it again"
+            f"the checkpoint of run {run.id} is not at {path}: resume it on the machine where it "
+            "ran, or start it again"
         )
     return path
 

@@ -268,7 +268,7 @@ def test_a_server_that_drips_before_tls_is_not_waited_for(tmp_path):
         url = f"https://127.0.0.1:{server.getsockname()[1]}/x.tar"
         with pytest.raises(DataError, match=r"\(less than 1000 bytes a second came in 0.3 s\)"):
             fetch(url, tmp_path / "a.tar", 10**9, timeout=0.3)
-        thread.join(timeout=5)
+        thread.join(timeout=60)
 
 
 def test_a_slow_but_steady_server_is_waited_for(serve, tmp_path):

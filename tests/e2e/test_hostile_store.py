@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
         if line.startswith("epoch 1/"):
             process.terminate()
             break
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     (place / "evil.py").write_text(EVIL)
     return place
@@ -121,7 +121,7 @@ def test_a_folder_that_is_named_goes_on_with_its_run(store, tmp_path):
         if line.startswith("epoch "):
             process.terminate()
             break
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     tags = found.get_run(run.info.run_id).data.tags
     assert tags["nnjit.resumed"] == "1"

@@ -7,6 +7,7 @@ by default. A summary is printed with ``-s``.
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -44,6 +45,17 @@ def interrupt(process, rng, names=ONCE):
         if process.poll() is None:
             process.send_signal(getattr(signal, name))
     return now
+
+
+def until_signals_are_heard(process):
+    """Wait until Python is there and nnjit has put its handlers in place, or the process ended."""
+    term = 1 << (signal.SIGTERM - 1)
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = re.search(r"SigCgt:\s*(\w+)", status)
+        if caught and int(caught[1], 16) & term:
+            return
+        time.sleep(0.01)
 
 
 def tell(what, times):
@@ -93,11 +105,11 @@ def test_python_api(case, tmp_path):
             raise AssertionError(f"hangs: {process.communicate()}") from None
         if line is not None and line.startswith("done"):
             digests.append(line)
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)
             (tmp_path / "checkpoint.pkl").unlink()
             process = None
         elif line is None:  # SIGTERM and SIGHUP end the process
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)
             assert process.returncode < 0 or process.returncode in (1, 130)
             process = None
     if process is not None:
@@ -129,7 +141,7 @@ def test_command(model, tmp_path):
         process = start(*given, cwd=folder)
         hit = len(times) < share(0.1) and process.poll() is None
         if hit:
-            time.sleep(1)  # until Python itself is there
+            until_signals_are_heard(process)
             if rng.random() < 0.8:  # else it may be importing
                 process.stdout.readline()
             time.sleep(rng.uniform(0, 1.5))

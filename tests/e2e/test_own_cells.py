@@ -55,13 +55,13 @@ def test_its_model_judges_recordings(trained, tmp_path):
 
 def test_a_run_goes_on_without_the_file(trained, tmp_path):
     (tmp_path / "mycells.py").write_text(FILE)
-    long = [o for o in OWN if not o.startswith("trainer.epochs")] + ["trainer.epochs=400"]
+    long = [o for o in OWN if not o.startswith("trainer.epochs")] + ["trainer.epochs=1200"]
     process = start(*RUN, *long, "checkpoint_every=0.05", cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("epoch 3/"):
             process.kill()
             break
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     (tmp_path / "mycells.py").unlink()
     succeeded(python(*RUN, "resume=latest", cwd=tmp_path))
     (run,) = runs(tmp_path)

@@ -29,6 +29,7 @@ LONG = (
     *("trainer.drop_last=false", "trainer.restore_best=true", "trainer.monitor=val/loss"),
     "checkpoint_every=0.05",
 )
+MORE = "trainer.epochs=300"  # not over before it is interrupted
 KILLS = 24
 FULL = "nnjit: the disk is full: free some space, or start in a folder on another disk\n"
 
@@ -117,20 +118,20 @@ def resume(folder, *arguments):
 def untracked_whole(tmp_path_factory):
     """Return the model file of a run that is not on record and that nothing interrupted."""
     place = tmp_path_factory.mktemp("whole")
-    resume(place, *LONG, "tracking=none")
+    resume(place, *LONG, MORE, "tracking=none")
     (path,) = place.rglob("model.pkl")
     return path.read_bytes()
 
 
 def interrupted(folder, *arguments, at="epoch 0/", number=signal.SIGINT):
     """Start a run and send it a signal in a certain epoch; return what it wrote."""
-    process = start(*RUN, *LONG, *arguments, cwd=folder)
+    process = start(*RUN, *LONG, MORE, *arguments, cwd=folder)
     lines = []
     for line in process.stdout:
         lines.append(line)
         if line.startswith(at):
             process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode in (130, -number), error
     return [line.rstrip() for line in lines]
 
@@ -293,6 +294,18 @@ def test_a_diverged_run_is_refused(tmp_path):
     assert not list(tmp_path.rglob("checkpoint.pkl"))
 
 
+def test_the_latest_is_one_that_can_go_on(tmp_path):
+    command = interrupted(tmp_path)[-1]
+    refused(python(*RUN, *LONG, "optimizer.learning_rate=1e38", cwd=tmp_path))
+    run_id = command.split("resume=")[1]
+    done = python(*RUN, "resume=latest", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (warning,) = done.stderr.splitlines()
+    assert f"resume=latest is run {run_id}, the newest that can go on" in warning
+    assert "would diverge again" in warning
+    assert sorted(r.info.status for r in runs(tmp_path)) == ["FAILED", "FINISHED"]
+
+
 def test_no_checkpoints(tmp_path):
     lines = interrupted(tmp_path, "checkpoint_every=null")
     assert "is on record as KILLED" in lines[-1]
@@ -314,7 +327,10 @@ def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
     for _ in range(6):
         maker = start("-c", MAKE, uri, cwd=tmp_path)
         assert maker.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.05, 0.8))
+        begun = tmp_path / "runs"
+        while maker.poll() is None and not list(begun.glob(".mlflow.db.unfinished*")):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.5) if broken else 0)  # the first is killed as it begins
         maker.kill()
         maker.communicate()
         broken += bool(list((tmp_path / "runs").glob(".mlflow.db.unfinished*")))

@@ -162,7 +162,7 @@ def pages(folder, *arguments):
         assert "runs" in found, process.stderr.read()
         yield found
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
         assert (process.returncode, said) == (0, "")
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", port(found["runs"])))
@@ -200,8 +200,8 @@ def test_the_server_ends_however_the_command_does(numbers, place):
         for name in numbers:
             process.send_signal(getattr(signal, name))
             time.sleep(0.02)
-        process.communicate(timeout=60)
-        until = time.monotonic() + 10
+        process.communicate(timeout=300)
+        until = time.monotonic() + 120
         while time.monotonic() < until and listens(number):
             time.sleep(0.1)
         assert not listens(number)
