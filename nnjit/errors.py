@@ -49,7 +49,7 @@ class TrackingError(NnjitError):
 class UnrecordedError(NnjitError):
     """A run was trained to its end, but its record lacks something.
 
-    ``outcome`` is what the run came to.
+    ``outcome`` is the outcome of the run.
     """
 
     def __init__(self, message: str, outcome: object) -> None:

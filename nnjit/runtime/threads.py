@@ -294,7 +294,7 @@ class _SignalsWait(event.Listener):
             self._held.append(held)
 
     def on_end(self, event: Any) -> None:
-        """Raise what came: the lock has been given back."""
+        """Raise the interrupt that was held back: the lock has been given back."""
         if self._held and threading.current_thread() is threading.main_thread():
             self._held.pop().__exit__(None, None, None)
 

@@ -76,7 +76,7 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
 
 
 def _outcome(work: Callable[[], Outcome]) -> Outcome:
-    """Return what a run came to, also where its record in the store lacks something."""
+    """Return the outcome of a run, also where its record in the store lacks something."""
     try:
         return work()
     except UnrecordedError as error:

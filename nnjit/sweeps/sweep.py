@@ -156,7 +156,7 @@ class Sweep:
         return " ".join(given or distinguishing or self.plan.overrides) or "sweep"
 
     def close(self, interrupted: bool) -> int:
-        """Print and record what the jobs came to; return the number that did not finish."""
+        """Print and record the results of the jobs; return the number that did not finish."""
         records = self._records(interrupted)
         hide(self.folder, "multirun.yaml")
         # The trials of a search are told by the search itself.

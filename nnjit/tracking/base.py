@@ -29,7 +29,7 @@ class Tracker(Callback, Part, ABC):
         self.start(run.info, run.data)
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Put on record what the run came to, and close the record where it is whole."""
+        """Record the outcome of the run, and close the record where it is whole."""
         for key, value in run.tags.items():
             self.tag(key, value)
         run.missing |= carry_out(self.steps(trained))

@@ -35,7 +35,7 @@ class SweepInfo:
 @final
 @dataclass(frozen=True)
 class SweepReport:
-    """What a sweep came to; ``means`` are of its variants, by name."""
+    """The results of a sweep; ``means`` are of its variants, by name."""
 
     status: str
     records: Sequence[JobRecord]

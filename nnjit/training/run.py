@@ -78,7 +78,7 @@ _PLACES = ("folder", "checkpoint", "run_id", "live_title")
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """What a training run came to: the monitored value's name and the summary of the run."""
+    """The outcome of a training run: the monitored value's name and the summary of the run."""
 
     monitor: str
     values: dict[str, float]
@@ -92,7 +92,7 @@ class Outcome:
 @final
 @dataclass(frozen=True)
 class Trained:
-    """What training came to, and the folder where files of the run lie.
+    """The result of training, and the folder where files of the run lie.
 
     ``scores`` are values of the summary that only a run on record has.
     """
@@ -105,7 +105,7 @@ class Trained:
 
     @property
     def outcome(self) -> Outcome:
-        """What the run came to, in few numbers."""
+        """The outcome of the run, in few numbers."""
         return Outcome(self.history.monitor, summarise(self.history, self.data) | self.scores)
 
     @property

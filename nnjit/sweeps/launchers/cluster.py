@@ -35,7 +35,7 @@ class _Launcher(SweepLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run a job for each list of overrides; return what each came to, in the same order."""
+        """Run a job for each list of overrides; return their results, in the same order."""
         self._begin()
         sweep = (self._context, self._config, self._task, Singleton.get_state())
         given = [
@@ -186,7 +186,7 @@ def _unless_lost(wait: Wait, lost: Any) -> JobReturn:
 
 
 def _result(wait: Wait, job: tuple[Any, ...]) -> JobReturn:
-    """Return what a job came to, and print it; where its process is gone, record that."""
+    """Return the result of a job, and print it; where its process is gone, record that."""
     config, number, overrides = job[1], job[-2], job[-1]
     folder = Path(config.hydra.sweep.dir)
     try:

@@ -64,7 +64,7 @@ class JoblibLauncher(SweepLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run a job for each list of overrides; return what each came to, in the same order."""
+        """Run a job for each list of overrides; return their results, in the same order."""
         import joblib  # here, not by several threads at once  # noqa: F401
 
         folder = self._begin()

@@ -1,7 +1,7 @@
 """Search with Optuna instead of a grid: a sweeper for Hydra.
 
-A trial is a job of the sweep and has its number. Jobs report each epoch to the study; what they
-came to is read from the records of the sweep, so a search that was killed goes on where it was.
+A trial is a job of the sweep and has its number. Jobs report each epoch to the study; their
+results are read from the records of the sweep, so a search that was killed goes on where it was.
 """
 
 import contextlib
@@ -229,7 +229,7 @@ class SearchSweeper(Sweeper):
         ]
 
     def _settle(self, number: int) -> bool:
-        """Tell the study what a trial came to; False where it did not come to an end."""
+        """Tell the study the result of a trial; False where it did not finish."""
         record = JobRecord.read(self._folder, number)
         if record is None or record.status not in (FINISHED, FAILED):
             return False
