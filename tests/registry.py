@@ -41,9 +41,19 @@ CELLS = [
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 both_inputs = pytest.mark.parametrize("kind", ["signal", "codes"])
 both_outputs = pytest.mark.parametrize("sequences", [True, False], ids=["sequences", "last"])
-both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+single = pytest.param("float32", marks=pytest.mark.float32)
+both_dtypes = pytest.mark.parametrize("dtype", [single, "float64"])
 
 FEATURES, LEVELS = 3, 16
+
+
+def shapes(*NTH):
+    """Run a test for each (N, T, H); uncompiled kernels take long for many steps."""
+    marks = [[pytest.mark.compiled] if T > 100 else [] for _, T, _ in NTH]
+    shapes = zip(NTH, marks, strict=True)
+    return pytest.mark.parametrize(
+        "shape", [pytest.param(s, marks=m, id=str(s)) for s, m in shapes]
+    )
 
 
 def inputs(kind, N, T, rng):

@@ -1,10 +1,5 @@
 """The compiler of cells, on equations that Hypothesis draws."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
@@ -110,6 +105,7 @@ def compare(made, sizes):
             np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.interpreted
 @pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="compiling takes long for each")
 @settings(drawn, max_examples=100)
 @given(cells())
@@ -128,21 +124,6 @@ def drawn(x, h, W, w):
 """
     check_gradients(parse(text))
     assert kernels(parse(text)).source
-
-
-def test_kernels_of_drawn_cells_interpreted(tmp_path):
-    """Run the test above with the kernels as plain Python, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x"]
-    done = subprocess.run(
-        [*command, "-k", "kernels_equal_the_equations", Path(__file__).name],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "1 passed" in done.stdout
 
 
 @cell(vectors={"p": 0.5, "q": (-0.5, 0.5)}, biases={"f": 1.0})

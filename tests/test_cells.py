@@ -16,6 +16,7 @@ from registry import (
     forward,
     forward_backward,
     inputs,
+    shapes,
     to_tiles,
 )
 
@@ -63,8 +64,11 @@ def upstream(y, rng):
 @every_cell
 @both_inputs
 @both_outputs
-@pytest.mark.parametrize(("dtype", "error"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "error"),
+    [("float64", 1e-12), pytest.param("float32", 1e-5, marks=pytest.mark.float32)],
+)
+@shapes(*SHAPES)
 def test_outputs_equal_numpy(cell, kind, sequences, dtype, error, shape, rng):
     layer, x = made(cell, kind, *shape, rng, dtype, return_sequences=sequences)
     y = forward(layer, x)
@@ -74,10 +78,11 @@ def test_outputs_equal_numpy(cell, kind, sequences, dtype, error, shape, rng):
     np.testing.assert_allclose(y, expected if sequences else expected[:, -1], rtol=0, atol=error)
 
 
+@pytest.mark.interpreted
 @every_cell
 @both_inputs
 @both_outputs
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (33, 130, 9), (16, 300, 17)], ids=str)
+@shapes((1, 1, 1), (5, 40, 3), (33, 130, 9), (16, 300, 17))
 def test_outputs_and_gradients_equal_torch(cell, kind, sequences, shape, rng):
     layer, x = made(cell, kind, *shape, rng, return_sequences=sequences)
     tensors = twins.leaves({"x": as_signal(x), **layer.params})
@@ -102,7 +107,7 @@ def test_outputs_and_gradients_equal_torch(cell, kind, sequences, shape, rng):
 @every_cell
 @both_inputs
 @both_outputs
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 6, 3), (17, 3, 9), (2, 130, 2)], ids=str)
+@shapes((1, 1, 1), (5, 6, 3), (17, 3, 9), (2, 130, 2))
 def test_gradients_equal_central_differences(cell, kind, sequences, shape, rng):
     layer, x = made(cell, kind, *shape, rng, return_sequences=sequences)
     dy = upstream(forward(layer, x), rng)
@@ -117,6 +122,7 @@ def test_gradients_equal_central_differences(cell, kind, sequences, shape, rng):
         assert_gradient(f, x, dx, rng)
 
 
+@pytest.mark.interpreted
 @every_cell
 @pytest.mark.parametrize("levels", [2, 16, 17, 256])
 def test_codes_equal_their_one_hot_vectors(cell, levels, rng):
@@ -136,6 +142,7 @@ def test_codes_equal_their_one_hot_vectors(cell, levels, rng):
         np.testing.assert_allclose(gradient, same_grads[name], rtol=1e-10, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.compiled
 @every_cell
 @both_inputs
 def test_two_layers_equal_torch(cell, kind, rng):
@@ -168,6 +175,7 @@ def assert_same_bits(runs):
             np.testing.assert_array_equal(other_grads[name], gradient, err_msg=name)
 
 
+@pytest.mark.compiled
 @every_cell
 @both_sizes
 @both_inputs
@@ -263,6 +271,7 @@ def test_a_batch_equals_its_members(cell, H, kind, sequences, dtype, rng):
         np.testing.assert_allclose(grads[name], total, rtol=0, atol=1e3 * np.finfo(dtype).eps)
 
 
+@pytest.mark.compiled
 @every_cell
 @both_sizes
 @both_inputs
@@ -279,7 +288,7 @@ def test_threads_leave_the_bits(cell, H, kind, rng, set_threads):
 @every_cell
 @both_inputs
 @pytest.mark.parametrize("checkpoint", ["off", 128])
-@pytest.mark.parametrize("shape", [(33, 200, 5), (16, 200, 40)], ids=str)
+@shapes((33, 200, 5), (16, 200, 40))
 def test_groups_and_teams_leave_the_bits(cell, kind, checkpoint, shape, rng, set_threads, replan):
     replan(_WORTH_A_THREAD=1e-12, _WORTH_A_BARRIER=1e-12)
     layer, x = made(cell, kind, *shape, rng, "float32", return_sequences=True)
@@ -294,6 +303,7 @@ def test_groups_and_teams_leave_the_bits(cell, kind, checkpoint, shape, rng, set
     assert_same_bits(runs)
 
 
+@pytest.mark.compiled
 @every_cell
 def test_a_member_of_a_team_that_fails_leaves_the_others(
     cell, rng, set_threads, monkeypatch, replan
@@ -315,6 +325,7 @@ def test_a_member_of_a_team_that_fails_leaves_the_others(
     forward(layer, x)
 
 
+@pytest.mark.compiled
 @every_cell
 @both_inputs
 @pytest.mark.parametrize(("H", "team"), [(1, 1), (5, 1), (40, 1), (40, 2)])
@@ -415,7 +426,10 @@ def tanh(x, dtype):
     return forward(layer, np.asarray(x, dtype).reshape(-1, 1, 1))[:, 0]
 
 
-@pytest.mark.parametrize(("dtype", "error"), [("float32", 3e-7), ("float64", 1e-15)])
+@pytest.mark.parametrize(
+    ("dtype", "error"),
+    [pytest.param("float32", 3e-7, marks=pytest.mark.float32), ("float64", 1e-15)],
+)
 def test_tanh(dtype, error):
     x = np.concatenate([np.linspace(-12, 12, 200_001), np.logspace(-30, 1, 1000)]).astype(dtype)
     y = tanh(x, dtype)

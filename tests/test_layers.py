@@ -48,6 +48,7 @@ def test_dense_on_vectors(N, D, rng):
     np.testing.assert_allclose(grads["b"], dz.sum(axis=0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("N", [1, 16, 40])
 @pytest.mark.parametrize("T", [1, 9, _LONG - 1, _LONG, _LONG + 5])
 @pytest.mark.parametrize("levels", [2, 5])
@@ -65,6 +66,7 @@ def test_dense_on_codes_equals_one_hot(N, T, levels, rng):
     np.testing.assert_allclose(grads["b"], dz.sum(axis=0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.interpreted
 @both_dtypes
 def test_row_gradient_adds_in_place(dtype, rng):
     layer = build(Dense(4), FlatCodes(_LONG + 1, 3), dtype)
