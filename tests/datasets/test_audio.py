@@ -197,9 +197,12 @@ def test_blocks_give_the_bits_of_whole_arrays(rate, resampler, rng):
 @pytest.mark.parametrize("n", [1, 7, 127, 1 << 20, (1 << 20) + 1, 3_333_333, 9_000_001])
 def test_the_mean_in_blocks_is_that_of_numpy(n, rng):
     x = rng.uniform(size=n)
+    means = []
     for size in (1 << 20, 999_983):
         blocks = (x[at : at + size] for at in range(0, n, size))
-        assert mean_of(blocks, n) == x.mean()
+        means.append(mean_of(blocks, n))
+    assert means[0] == means[1]  # whatever the blocks, and so a data set's digest
+    assert means[0] == pytest.approx(x.mean(), rel=1e-14)  # NumPy's own order varies by version
 
 
 def test_long_recordings_are_decoded_anew_and_short_ones_kept(write, rng, monkeypatch):
