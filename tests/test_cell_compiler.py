@@ -141,6 +141,15 @@ def test_an_invented_cell_compiled():
     assert cellcheck.check_cell(invented, quiet=True)
 
 
+@pytest.mark.slow
+def test_a_cell_without_finite_values_is_not_to_be_trusted(capsys):
+    text = "def nowhere(x, h):\n    return 1 / (0 * h + 0 * x.z)\n"
+    assert not cellcheck.check_cell(parse(text))
+    lines = capsys.readouterr().out.splitlines()
+    assert "values of one step are not finite" in lines[0]
+    assert lines[-1] == "nowhere: not to be trusted"
+
+
 def test_an_invented_cell_equals_its_equations_in_the_kernels():
     if numba.config.DISABLE_JIT:
         compare(invented, (1, 3))

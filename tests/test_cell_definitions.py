@@ -1,6 +1,7 @@
 """Equations of cells: what is taken, and what is refused in one line that names the line."""
 
 import copy
+import functools
 import math
 import pickle
 import re
@@ -75,6 +76,39 @@ def nothing(x, h):
     return None
 
 
+def infinite(x, h):
+    return x.z * math.inf
+
+
+def set_input(x, h):
+    x.z = h
+    return x.z
+
+
+def power(x, h):
+    return x.z**h
+
+
+def keyword_alone(x, h, *, W):
+    return x.z + h @ W.z
+
+
+def any_states(x, *states):
+    return states
+
+
+def constant(x, h, k=0.5):
+    return k * x.z
+
+
+def generator(x, h):
+    yield x.z
+
+
+async def awaited(x, h):
+    return x.z
+
+
 REFUSED = [
     (branch, 1, "a branch, comparison or conversion"),
     (as_a_truth_value, 1, "a branch, comparison or conversion"),
@@ -90,6 +124,15 @@ REFUSED = [
     (part_of_a_value, 1, "cannot be taken apart"),
     (all_inputs, 1, "x alone is no value: write x.NAME"),
     (nothing, 0, "None is no value of the cell"),
+    (infinite, 1, "a number of the equations is inf"),
+    (set_input, 1, "x.z is given and cannot be set"),
+    (power, 1, "takes a whole number from 1 to 8"),
+    (keyword_alone, 0, "W is none of these"),
+    (any_states, 0, "states is none of these"),
+    (constant, 0, "k=0.5 is none of these"),
+    (generator, 0, "must return its states"),
+    (awaited, 0, "must return its states"),
+    (lambda x, h: x.z, 0, "a lambda has no name: write the cell with def"),
 ]
 
 
@@ -101,8 +144,58 @@ def test_what_cannot_be_compiled_names_its_line(function, line, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [print, functools.partial(branch, 1), object])
+def test_what_is_no_function_is_refused(value):
+    with pytest.raises(CellError, match="is no function of equations"):
+        Recurrent(value, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("\ndef a(x, h):\n    return (x.z\n", 3, "SyntaxError: .* was never closed"),
+        ("\nimport nowhere_at_all\n", 2, "ModuleNotFoundError"),
+        ("def f():\n    return 1 / 0\n\n\nf()\n", 2, "ZeroDivisionError"),
+        ("a = 1\nraise SystemExit(3)\n", 2, "SystemExit: 3"),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_told_by_its_line(tmp_path, text, line, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(CellError, match=rf"^{path}:{line}: the file cannot be run: {message}"):
+        named(f"{path}:a")
+
+
+def test_a_cell_without_a_file_runs_and_its_line_is_told():
+    """As in a notebook or at a prompt, where no source can be read."""
+    held = {}
+    text = "def good(x, h):\n    return tanh(x.z + h)\n\n\ndef bad(x, h):\n    return x.z or h\n"
+    exec(compile(text, "<stdin>", "exec"), {"tanh": tanh}, held)
+    assert Recurrent(held["good"], 3).cell.gates == ("z",)
+    with pytest.raises(CellError, match=r"^<stdin>:6: a branch"):
+        Recurrent(held["bad"], 3)
+
+
+def test_functions_may_be_nested_and_shadow_names():
+    def outer(x, h, W):
+        def inner(tanh):
+            return sigmoid(tanh) * 0.5
+
+        sigmoid_, W, x = inner(x.z), h @ W.z, x.g
+        return sigmoid_ + W * x
+
+    assert cell(outer).gates == ("z", "g")
+    assert parse(equations(cell(outer))).matrices == ("z",)
+
+
 def test_arguments_are_inputs_states_and_weights():
-    for function in (lambda h, W: h, lambda x, W: x.z):
+    def without_inputs(h, W):
+        return h
+
+    def without_states(x, W):
+        return x.z
+
+    for function in (without_inputs, without_states):
         with pytest.raises(CellError, match="a cell takes x, its states, then W and w"):
             cell(function)
 
@@ -177,6 +270,8 @@ def test_cells_of_files(tmp_path):
         named(f"{path}:wrong")
     with pytest.raises(CellError, match="has no other: it has leaky"):
         named(f"{path}:other")
+    with pytest.raises(CellError, match="__file__ is no function of equations, but a str"):
+        named(f"{path}:__file__")
     with pytest.raises(CellError, match="there is no file"):
         named(f"{tmp_path}/none.py:leaky")
     with pytest.raises(CellError, match="did you mean gru"):

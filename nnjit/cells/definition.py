@@ -84,6 +84,11 @@ class Names:
             raise AttributeError(name)
         return Matrix(name) if self._op == "product" else self._graph.make(self._op, value=name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            refuse(f"{self._name}.{name} is given and cannot be set: use another variable")
+        super().__setattr__(name, value)
+
     def refuse_alone(self, *_: Any) -> NoReturn:
         """Tell what stands behind the name."""
         refuse(f"{self._name} alone is no value: write {self._name}.NAME, one name for each gate")

@@ -21,6 +21,7 @@ gradients, see `adjoint`.
 import operator
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -128,7 +129,7 @@ class Node:
 
     def __pow__(self, power: Any) -> "Node":
         if not isinstance(power, int) or isinstance(power, bool) or not 1 <= power <= 8:
-            refuse(f"** {power!r} cannot be compiled: use a whole number from 1 to 8, exp and log")
+            refuse("** takes a whole number from 1 to 8; other powers are written with exp and log")
         out = self
         for _ in range(power - 1):
             out = out * self
@@ -201,13 +202,18 @@ class Graph:
             number = float(value)
         except (TypeError, ValueError):
             refuse(f"{value!r} is no value of the cell and no number")
-        return self.make("number", value=number)
+        return self._number(number)
+
+    def _number(self, value: float) -> Node:
+        if not isfinite(value):
+            refuse(f"a number of the equations is {value}")
+        return self.make("number", value=value)
 
     def make(self, op: str, *args: Node, value: Any = None) -> Node:
         """Return the node of an operation; numbers are computed at once."""
         if args and all(arg.op == "number" for arg in args):
             function = _ARITHMETIC.get(op) or FUNCTIONS[op].numpy
-            return self.make("number", value=float(function(*[arg.value for arg in args])))
+            return self._number(float(function(*[arg.value for arg in args])))
         if op == "mul" and any(arg.op == "number" and arg.value == 1 for arg in args):
             return args[1] if args[0].op == "number" and args[0].value == 1 else args[0]
         key = (op, *[arg.index for arg in args], value)

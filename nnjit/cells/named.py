@@ -1,6 +1,7 @@
 """Cells by name: those of the library, and those of the user's files."""
 
 import runpy
+import traceback
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
@@ -53,13 +54,25 @@ def from_file(value: str) -> Cell:
         held = runpy.run_path(path) if path.endswith(".py") else vars(import_module(path))
     except CellError:
         raise
-    except Exception as error:
-        raise CellError(f"cell={short(value)}: {path} cannot be run: {error}") from None
-    if not isinstance(held.get(name), Cell | FunctionType):
+    except (Exception, SystemExit) as error:
+        told = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise CellError(f"{_place(path, error)}: the file cannot be run: {told}") from None
+    if name in held and not isinstance(held[name], Cell | FunctionType):
+        kind = type(held[name]).__name__
+        raise CellError(f"cell={short(value)}: {name} is no function of equations, but a {kind}")
+    if name not in held:
         cells = [key for key, other in held.items() if isinstance(other, Cell)]
         known = ", ".join(cells) or "no cell"
         raise CellError(f"cell={short(value)}: {path} has no {name}: it has {known}")
     return named(held[name])
+
+
+def _place(path: str, error: BaseException) -> str:
+    """Return the line of a file that an error comes from, or the file where none is told."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    return f"{path}:{lines[-1]}" if lines else path
 
 
 def _of_library(name: str) -> Cell:

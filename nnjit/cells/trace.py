@@ -8,12 +8,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
 
-from ..errors import CellError
+from ..errors import CellError, short
 from .definition import Cell, Names, Start, check
 from .graph import Graph, Node
 from .text import equations, parse
+
+_EMPTY = inspect.Parameter.empty
+_NOT_PLAIN = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def cell(function: Callable[..., Any] | None = None, **starts: Mapping[str, Start]) -> Any:
@@ -56,7 +60,10 @@ def trace(
     function: Callable[..., Any], starts: Mapping[str, Start], name: str | None = None
 ) -> Cell:
     """Return the cell of a function; see `cell`."""
+    if not isinstance(function, FunctionType):
+        raise CellError(f"{short(function)} is no function of equations: write the cell with def")
     where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    _check_form(function, where)
     parameters = list(inspect.signature(function).parameters)
     graph = Graph()
     states = tuple(p for p in parameters[1:] if p not in ("W", "w"))
@@ -88,6 +95,20 @@ def trace(
     check(made, where)
     # As a record would give it back: gates and weights are in the order in which the text has them.
     return replace(parse(equations(made), made.starts), doc=made.doc)
+
+
+def _check_form(function: Callable[..., Any], where: str) -> None:
+    """Refuse what is no plain function with a name and plain arguments."""
+    if not function.__name__.isidentifier():
+        raise CellError(f"{where}: a lambda has no name: write the cell with def")
+    if function.__code__.co_flags & _NOT_PLAIN:
+        raise CellError(f"{where}: {function.__name__} must return its states, not yield or await")
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind != parameter.POSITIONAL_OR_KEYWORD or parameter.default is not _EMPTY:
+            raise CellError(
+                f"{where}: a cell takes x, its states, then W and w: {parameter} is none of these; "
+                "a constant is a number in the equations"
+            )
 
 
 @contextmanager

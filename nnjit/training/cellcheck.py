@@ -56,7 +56,8 @@ def check_cell(cell: Any, seed: int = 0, quiet: bool = False) -> bool:
         error = ""
         for H in sizes:
             try:
-                check(_Case(made, H, seed))
+                with np.errstate(all="ignore"):
+                    check(_Case(made, H, seed))
             except AssertionError as wrong:
                 error = f"{H} units: {wrong}"
                 break
@@ -157,9 +158,10 @@ def _equals_numpy(case: _Case) -> None:
     for dtype, tolerance in (("float64", 1e-9), ("float32", 3e-3)):
         for N, T in ((1, 1), (5, 2), (19, 130)):
             layer, (x, dy) = case.layer(dtype), case.inputs(N, T)
-            with np.errstate(all="ignore"):
-                wanted = expected(layer, x, dy)
-            if all(np.abs(value).max() < 1e6 for value in wanted.values()):
+            wanted = expected(layer, x, dy)
+            sizes = [np.abs(value).max() for value in wanted.values()]
+            assert N > 1 or np.isfinite(sizes).all(), "values of one step are not finite"
+            if all(size < 1e6 for size in sizes):
                 _compare(run(layer, x, dy), wanted, tolerance)
 
 
