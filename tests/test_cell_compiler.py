@@ -66,6 +66,23 @@ def less(x, h, W):
     assert kernels(parse(text)).source
 
 
+@pytest.mark.parametrize(
+    "total", ["(u + u) @ W.m0", "(u + x.g0) @ W.m0 + (u - h) @ W.m1", "(u + h) @ W.m0 + u @ W.m1"]
+)
+def test_gradients_of_a_value_in_sums_before_products(total):
+    made = parse(f"""
+def sums(x, h, c, W):
+    t = x.g0 + h
+    u = tanh(x.first)
+    v = 0.5 * h + 0.3 * t + 0.3 * sigmoid(x.g0 + {total})
+    return v / (1 + absolute(v)), tanh(0.5 * c + 0.3 * t)
+""")
+    check_gradients(made)
+    assert kernels(made).source
+    if numba.config.DISABLE_JIT:
+        compare(made, (1, 3))
+
+
 def check_gradients(made):
     """Compare the gradients of a cell's equations with central differences."""
     rng = np.random.default_rng(1)

@@ -65,9 +65,12 @@ def differentiate(cell: Cell) -> Adjoint:
     terms: dict[int, list[Term]] = {node.index: [] for node in cell.nodes}
     for state, output in zip(cell.states, cell.outputs, strict=True):
         terms[output.index].append(Term(True, (graph.make("seed", value=state),)))
+    operands = {node.args[0].index for node in cell.nodes if node.op == "product"}
     for node in reversed(cell.nodes):
-        received = _merged(graph, terms[node.index])
-        if received and _is_turned(received[-1]) and node.op != "state":
+        received = terms[node.index]
+        if node.op == "state" or node.index in operands:  # others read what their sums received
+            received = _merged(graph, received)
+        if received and _is_turned(received[-1]) and node.index in operands and node.op != "state":
             found.turned[node.index] = received[-1].factors[0]
         if node.op == "state":
             found.states[node.value] = received
