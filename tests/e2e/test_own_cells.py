@@ -53,6 +53,15 @@ def test_its_model_judges_recordings(trained, tmp_path):
     assert any("mean probability" in line for line in lines)
 
 
+def test_a_file_that_was_changed_since_changes_nothing(trained):
+    """The run keeps the equations that it was trained with."""
+    (trained / "mycells.py").write_text(FILE.replace("f * c", "c"))
+    try:
+        succeeded(python("-m", "nnjit.reproduce", "run=latest", cwd=trained))
+    finally:
+        (trained / "mycells.py").unlink()
+
+
 def test_a_run_goes_on_without_the_file(trained, tmp_path):
     (tmp_path / "mycells.py").write_text(FILE)
     long = [o for o in OWN if not o.startswith("trainer.epochs")] + ["trainer.epochs=1200"]
@@ -80,6 +89,9 @@ def test_what_cannot_be_compiled_is_one_line(tmp_path):
     wrong = "model.layers.0.cell=mycells.py:branch"
     error = refused(python(*RUN, *OWN, wrong, cwd=tmp_path))
     assert "mycells.py:15: a branch, comparison" in error
+    (tmp_path / "broken.py").write_text("\ndef mine(x, h):\n    return (x.z\n")
+    error = refused(python(*RUN, *OWN, "model.layers.0.cell=broken.py:mine", cwd=tmp_path))
+    assert "broken.py:3: the file cannot be run: SyntaxError" in error
     error = refused(python(*RUN, *OWN, "model.layers.0.cell=other.py:mine", cwd=tmp_path))
     assert "there is no file other.py" in error
     error = refused(python(*RUN, *OWN, "model.layers.0.cell=mycells:mine", cwd=tmp_path))
