@@ -3,7 +3,7 @@
 A recording is gone through three times (its range; its mean; its clips), so that memory does not
 grow with its length: some 100 MB in all, and for a data set its symbols, one byte a step, twice.
 Their number is at most 1,024 a byte of the file, or a million (`reader.most_frames`), whatever its
-header says. The result is that of whole arrays, to the bit.
+header says. The result is the same for any size of the blocks, to the bit.
 """
 
 from collections.abc import Iterable, Iterator
@@ -112,10 +112,9 @@ def resample(
 
 
 def mean_of(blocks: Iterable[NDArray[np.float64]], count: int) -> np.float64:
-    """Return the mean, to the bit that of NumPy over the whole signal of `count` samples.
+    """Return the mean of a signal of `count` samples, the same bits for any size of the blocks.
 
-    NumPy adds the two halves of an array each by itself, the first a multiple of 8 long; the same
-    halves are summed here one after the other.
+    As NumPy does it, the two halves are added each by itself, the first a multiple of 8 long.
     """
     pieces = Pieces(blocks)
 
