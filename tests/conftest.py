@@ -1,7 +1,12 @@
+import signal
+
 import numpy as np
 import pytest
 
 from nnjit.runtime import threads
+
+# Where the suite runs in the background of a script, Ctrl-C is ignored; its tests need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
