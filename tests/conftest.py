@@ -5,8 +5,11 @@ import pytest
 
 from nnjit.runtime import threads
 
-# Where the suite runs in the background of a script, Ctrl-C is ignored; its tests need it.
+# In the background of a script Ctrl-C is ignored, and after nohup the end of the terminal: tests
+# need both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
