@@ -326,7 +326,8 @@ def test_reproduce_with_paths_and_a_drawn_seed(tmp_path, music):
     (run,) = runs(tmp_path)
     seed = run.data.tags["nnjit.seed"]
     assert run.info.run_name.endswith(f"seed={seed}")
-    recipe = run.data.tags["mlflow.note.content"].splitlines()[1]
+    told = run.data.tags["mlflow.note.content"].splitlines()
+    (recipe,) = (line for line in told if line.startswith("python -m nnjit.run "))
     assert recipe.startswith("python -m nnjit.run dataset=folder dataset.root=music ")
     assert recipe.endswith(f"trainer.epochs=1 seed={seed}")
     store, other = f"root={tmp_path}/runs", tmp_path / "other"
