@@ -184,9 +184,8 @@ class Sequential(Part):
         batches = [
             self.forward_rows(data, order[n : n + _BATCH])[0] for n in range(0, len(data), _BATCH)
         ]
-        found = np.concatenate(batches)
-        found[order] = found.copy()
-        return found
+        logits = np.concatenate(batches)
+        return logits[np.argsort(order)] if isinstance(data, Ragged) else logits
 
     def stream(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         """Return the outputs, (N, units), after a piece of N streams, and the state there.

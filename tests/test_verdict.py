@@ -27,6 +27,9 @@ def test_the_sentence_is_about_the_last_set(interval, expected):
     rows = [judged(0.9, 1.0, "train"), judged(*interval)]
     assert verdict.sentence(rows).startswith(expected)
     assert verdict.sentence(rows) in verdict.markdown(rows)
+    block = "```\na recipe\n```"
+    assert verdict.without(f"{verdict.markdown(rows)}\n\n{block}") == block
+    assert verdict.without(block) == block
     assert "| train | 0.950 | 0.900 to 1.000 | 0.500 | 64 | 2 |" in verdict.markdown(rows)
 
 

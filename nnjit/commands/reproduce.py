@@ -16,7 +16,7 @@ from ..datasets.names import root_folder
 from ..errors import ConfigError, DataError, TrackingError
 from ..model import Sequential
 from ..options import names
-from ..reporting import terminal
+from ..reporting import terminal, verdict
 from ..reporting.messages import one_line_errors, one_line_warnings
 from ..runtime.environment import environment
 from ..runtime.places import given_path
@@ -176,7 +176,7 @@ def _describe(cfg: DictConfig, run: RecordedRun, data: DataSplits, folder: Path)
     tags |= {"nnjit.dataset_digest": data.digest, "nnjit.reproduces": run.id}
     tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
     overrides = run.tags.get("nnjit.overrides", "").split()
-    return RunInfo(run.name, plain(cfg), overrides, tags, run.description, folder)
+    return RunInfo(run.name, plain(cfg), overrides, tags, verdict.without(run.description), folder)
 
 
 def _folder(run: RecordedRun, options: Mapping[str, str]) -> Path:

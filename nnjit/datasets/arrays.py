@@ -1,6 +1,5 @@
 """Data sets of examples of one length: files of arrays and tables, and scikit-learn's digits."""
 
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from ..runtime.places import given_path
 from . import copies
 from .array_files import Examples, in_order, read_examples, read_labels
 from .clips import Clips
-from .encode import check_choice
+from .encode import are_statistics, check_choice
 from .inputs import InputEncoding
 from .labelled import LabelledData
 from .names import Name
-from .raw import standardised, statistics
+from .raw import by_training, standardised, statistics
 
 NORMALISE = ("training", "example", "none")
 _AT_ONCE = 1024  # examples that are predicted together
@@ -62,10 +61,7 @@ class ArrayEncoding(InputEncoding):
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if (self.mean or self.std) and not (
-            self.normalise == "training"
-            and len(self.mean) == len(self.std) == self.n_features
-            and all(map(math.isfinite, self.mean))
-            and all(0 < value < math.inf for value in self.std)
+            self.normalise == "training" and are_statistics(self.mean, self.std, self.n_features)
         ):
             raise ConfigError(
                 f"mean={self.mean} and std={self.std} do not fit {self.n_features} features"
@@ -189,9 +185,8 @@ class ArrayData(LabelledData):
         """Normalise by the statistics of the training set, where that was asked for."""
         if not isinstance(encoding, ArrayEncoding) or encoding.normalise != "training":
             return pool, encoding
-        mean, std = statistics(pool.codes[train], encoding.n_features)
-        learned = replace(encoding, mean=mean, std=std)
-        return replace(pool, codes=learned.encode(pool.codes)), learned
+        signals, mean, std = by_training(pool.codes, train, encoding.n_features)
+        return replace(pool, codes=signals), replace(encoding, mean=mean, std=std)
 
 
 def tracks_of(

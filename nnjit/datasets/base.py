@@ -19,7 +19,7 @@ from .encode import Encoding
 from .inputs import InputEncoding
 from .labelled import LabelledData
 from .names import Name
-from .raw import standardised, statistics
+from .raw import by_training
 from .reader import warn
 
 Signal = tuple[NDArray[np.float64], float]
@@ -158,8 +158,7 @@ class Dataset(LabelledData):
         """Normalise samples by the statistics of the training set, where that was asked for."""
         if not isinstance(encoding, Encoding) or encoding.normalise != "training":
             return pool, encoding
-        mean, std = statistics(pool.codes[train], encoding.channels or 1)
-        signals = standardised(pool.codes.astype(np.float32, copy=False), mean, std)
+        signals, mean, std = by_training(pool.codes, train, encoding.channels or 1)
         return replace(pool, codes=signals), replace(encoding, mean=mean, std=std)
 
     def _tracks(self, used: list[tuple[Recording, Prepared]]) -> list[str]:

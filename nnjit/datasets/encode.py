@@ -1,7 +1,7 @@
 """How a recording becomes symbols or samples: rate, duration, quantiser or normalisation."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -136,11 +136,7 @@ class Encoding(InputEncoding):
                         f"dataset.{key}={shown} does not go with dataset.encoding={self.method}, "
                         f"where a step is one symbol: set dataset.encoding={RAW}"
                     )
-        if (self.mean or self.std) and not (
-            len(self.mean) == len(self.std) == self.channels
-            and all(map(math.isfinite, self.mean))
-            and all(0 < value < math.inf for value in self.std)
-        ):
+        if (self.mean or self.std) and not are_statistics(self.mean, self.std, self.channels):
             raise ConfigError(
                 f"mean={self.mean} and std={self.std} do not fit {self.channels} channels"
             )
@@ -256,6 +252,15 @@ class Encoding(InputEncoding):
         if unknown:
             raise ConfigError(f"unknown encoding key {unknown[0]!r}: use {', '.join(known)}")
         return cls(**values)
+
+
+def are_statistics(mean: Sequence[float], std: Sequence[float], n: int | None) -> bool:
+    """Tell whether these are a mean and a standard deviation for each of n features."""
+    return (
+        len(mean) == len(std) == n
+        and all(map(math.isfinite, mean))
+        and all(0 < value < math.inf for value in std)
+    )
 
 
 def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -1,8 +1,8 @@
 """The kinds of encodings that a model file may hold, and how each reads a file for prediction."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..options import check_options
@@ -12,16 +12,35 @@ from .encode import Encoding
 from .inputs import InputEncoding
 from .strings import TextEncoding, stream_texts
 
-_KINDS: dict[str, type[InputEncoding]] = {
-    "recording": Encoding,
-    "array": ArrayEncoding,
-    "text": TextEncoding,
+Read = Iterator[tuple[Any, list[str]]]  # what a model reads, a few clips at a time; their names
+
+
+def _stream_recording(path: str | Path, encoding: Encoding) -> Read:
+    name = Path(path).name
+    for clips, offsets in stream_file(path, encoding):
+        yield clips, [f"{name}@{round(float(s), 4)}s" for s in offsets]
+
+
+class _Kind(NamedTuple):
+    encoding: type[InputEncoding]
+    stream: Callable[[str | Path, Any], Read]
+
+
+_KINDS = {
+    "recording": _Kind(Encoding, _stream_recording),
+    "array": _Kind(ArrayEncoding, stream_examples),
+    "text": _Kind(TextEncoding, stream_texts),
 }
+
+
+def _kind(encoding: InputEncoding) -> str:
+    (kind,) = [name for name, each in _KINDS.items() if type(encoding) is each.encoding]
+    return kind
 
 
 def to_plain(encoding: InputEncoding) -> dict[str, Any]:
     """Return an encoding as plain values that tell its kind; recordings, the first kind, do not."""
-    (kind,) = [name for name, each in _KINDS.items() if type(encoding) is each]
+    kind = _kind(encoding)
     return encoding.to_dict() | ({} if kind == "recording" else {"kind": kind})
 
 
@@ -31,17 +50,10 @@ def from_plain(values: Mapping[str, Any]) -> InputEncoding:
     kind = options.pop("kind", "recording")
     if kind not in _KINDS:
         raise ConfigError(f"there is no encoding of kind {kind!r}")
-    check_options("encoding", _KINDS[kind], options)
-    return _KINDS[kind](**options)
+    check_options("encoding", _KINDS[kind].encoding, options)
+    return _KINDS[kind].encoding(**options)
 
 
-def stream(path: str | Path, encoding: InputEncoding) -> Iterator[tuple[Any, list[str]]]:
+def stream(path: str | Path, encoding: InputEncoding) -> Read:
     """Yield what the model reads of a file, a few clips at a time, with their names."""
-    if isinstance(encoding, ArrayEncoding):
-        yield from stream_examples(path, encoding)
-    elif isinstance(encoding, TextEncoding):
-        yield from stream_texts(path, encoding)
-    elif isinstance(encoding, Encoding):
-        name = Path(path).name
-        for codes, offsets in stream_file(path, encoding):
-            yield codes, [f"{name}@{round(float(s), 4)}s" for s in offsets]
+    yield from _KINDS[_kind(encoding)].stream(path, encoding)

@@ -102,6 +102,14 @@ def standardised(
     return out
 
 
+def by_training(
+    signals: NDArray[Any], train: NDArray[np.int64], channels: int
+) -> tuple[NDArray[np.float32], tuple[float, ...], tuple[float, ...]]:
+    """Return signals with the statistics of the training set taken out, and these statistics."""
+    mean, std = statistics(signals[train], channels)
+    return standardised(signals.astype(np.float32, copy=False), mean, std), mean, std
+
+
 def _two_axes(block: NDArray[np.float64]) -> NDArray[np.float64]:
     return block[:, None] if block.ndim == 1 else block
 

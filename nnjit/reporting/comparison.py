@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 
 from ..errors import ConfigError
+from ..runtime.text import count
 from ..training import metrics
 from . import terminal, verdict
 from .variants import Estimate, estimate
@@ -38,7 +39,7 @@ def print_runs(
     named = [key for key in varied if not all(f"{key}=" in run.name for run in runs)]
     same = ", ".join(f"{key} {value}" for key, value in shared.items() if value != _NONE)
     first = f", the first {len(runs)}" if len(runs) < len(found) else ""
-    out.print(f"{_count(len(found), 'run')}{first}{': ' * bool(same)}{same}", soft_wrap=True)
+    out.print(f"{count(len(found), 'run')}{first}{': ' * bool(same)}{same}", soft_wrap=True)
     sets = _sets(runs)
     guess = (f"{sets[0]}\nbaseline", f"baseline/{sets[0]}_accuracy")
     measured = _measured(sets)
@@ -111,7 +112,7 @@ def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
     left = sum(run.status != "FINISHED" for run in runs)
     out.print(
         "Means over the finished runs of each group ± standard deviation; 95 % interval of the "
-        "mean (Student's t)." + f" {_count(left, 'run')} did not finish." * bool(left),
+        "mean (Student's t)." + f" {count(left, 'run')} did not finish." * bool(left),
         soft_wrap=True,
     )
     longest = terminal.longest_name(out.width)
@@ -186,7 +187,7 @@ def _groups(
         if run.status == "FINISHED":
             found.setdefault(tuple(_text(run.value(key)) for key in keys), []).append(run)
     if not found:
-        raise ConfigError(f"none of the {_count(len(runs), 'run')} is finished: leave group= out")
+        raise ConfigError(f"none of the {count(len(runs), 'run')} is finished: leave group= out")
 
     def rank(names: tuple[str, ...]) -> float:
         e = _estimate(found[names], f"{_sets(found[names])[0]}/accuracy")
@@ -208,10 +209,6 @@ def _estimate(runs: Sequence["RecordedRun"], key: str) -> Estimate | None:
 
 def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + "s" * (n != 1)
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import final
 
 from rich.table import Table
 
-from ..runtime.text import markdown_text
+from ..runtime.text import markdown_table
 from ..storage.records import FINISHED, JobRecord
 from ..training import metrics
 from ..training.summary import summary_key
@@ -192,9 +192,8 @@ def table(variants: Sequence[Variant], width: int) -> Table:
 def markdown(variants: Sequence[Variant]) -> str:
     """Return the same table in Markdown."""
     header = _titles()
-    rows = [tuple(row[title] for title in header) for part in _rows(variants) for row in part]
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(markdown_text, cells)) + " |" for cells in lines)
+    rows = [[row[title] for title in header] for part in _rows(variants) for row in part]
+    return markdown_table(header, rows)
 
 
 def means(variants: Sequence[Variant]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..datasets import DataSplits
+from ..runtime.text import count, markdown_table
 from ..training.history import History
 from ..training.metrics import majority_baseline, wilson_interval
 
@@ -51,7 +52,7 @@ def accuracies(history: History, data: DataSplits) -> list[Accuracy]:
 def sentence(rows: Sequence[Accuracy]) -> str:
     """Return what the last of the sets says, the one that had the least part in training."""
     last = rows[-1]
-    counts = f"{_count(last.n_clips, 'clip')} of {_count(last.n_tracks, 'track')}"
+    counts = f"{count(last.n_clips, 'clip')} of {count(last.n_tracks, 'track')}"
     what = f"interval of the {last.name} accuracy"
     if last.low > last.baseline:
         return (
@@ -69,9 +70,7 @@ def sentence(rows: Sequence[Accuracy]) -> str:
     )
 
 
-def comparison(
-    name: str, means: Iterable[tuple[str, float, float, float]], *, what: str = "mean accuracies"
-) -> str:
+def comparison(name: str, means: Iterable[tuple[str, float, float, float]]) -> str:
     """Return a sentence on accuracies of several models on one set, empty where none is judged.
 
     Parameters
@@ -88,19 +87,21 @@ def comparison(
             kind = "above" if low > baseline else "below" if high < baseline else "not told from"
             kinds[kind].append(label)
     told = [f"{kind} the baseline: {_some(names)}" for kind, names in kinds.items() if names]
-    return f"By their intervals, {what} on {name} are {'; '.join(told)}." if told else ""
+    return f"By their intervals, mean accuracies on {name} are {'; '.join(told)}." if told else ""
 
 
 def markdown(rows: Sequence[Accuracy]) -> str:
     """Return the table and its sentence in Markdown."""
-    lines = [TITLES, ("---",) * len(TITLES), *(row.cells for row in rows)]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"{table}\n\n{sentence(rows)}"
+    return f"{markdown_table(TITLES, (row.cells for row in rows))}\n\n{sentence(rows)}"
+
+
+def without(description: str) -> str:
+    """Return the description of a recorded run without what `markdown` gave.
+
+    The rest begins with a block of code.
+    """
+    return description[max(description.find("```"), 0) :]
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} of them"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + "s" * (n != 1)

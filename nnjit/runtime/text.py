@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 _ASCII = {"±": "+-", "…": "..."}  # of nnjit's own lines
@@ -27,6 +28,18 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 def markdown_text(text: str) -> str:
     """Return Markdown that reads as the text, in a line or a cell of a table."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&])", r"\\\1", " ".join(printable(text).split()))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown whose cells read as these texts."""
+    first, *others = (list(map(markdown_text, cells)) for cells in (header, *rows))
+    lines = [first, ["---"] * len(first), *others]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things, as "1 run" or "2 runs"."""
+    return f"{n} {what}" + "s" * (n != 1)
 
 
 def markdown_block(text: str) -> str:

@@ -336,8 +336,8 @@ def test_a_model_file_of_an_unknown_kind_is_refused(tmp_path, monkeypatch):
     from nnjit.datasets import kinds
 
     _, classifier = trained(tmp_path)
-    monkeypatch.setitem(kinds._KINDS, "array", type(None))
-    monkeypatch.setitem(kinds._KINDS, "future", ArrayEncoding)
+    monkeypatch.setitem(kinds._KINDS, "future", kinds._KINDS["array"])
+    monkeypatch.delitem(kinds._KINDS, "array")
     classifier.save(tmp_path / "model.pkl")
     monkeypatch.undo()
     with pytest.raises(ModelFileError, match="no encoding of kind 'future'"):
