@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from interrupts import interrupted_at_every_moment
 
 from nnjit.runtime import signals
 
@@ -218,3 +219,38 @@ def test_an_interrupt_that_a_library_turned_into_an_error_is_one():
         [sys.executable, "-c", MAKES_SOMETHING_ELSE], capture_output=True, text=True, timeout=100
     )
     assert (done.returncode, done.stderr) == (130, "nnjit: interrupted\n")
+
+
+@pytest.mark.parametrize("number", signals.NUMBERS)
+def test_an_interrupt_at_any_moment_leaves_the_handlers(number):
+    """A handler that stays would end the process at a Ctrl-C ten seconds later."""
+    before, moments = handlers(), 0
+
+    def work():
+        with signals.heard(), signals.held():
+            pass
+
+    work()
+    for moment in interrupted_at_every_moment(work, number):
+        with signals.heard():
+            pass
+        assert handlers() == before, moment
+        assert not signals.came(), moment
+        moments = moment
+    assert moments > 100
+
+
+def test_handlers_of_others_outlive_a_block_that_was_broken_off():
+    def work():
+        with signals.heard():
+            pass
+
+    def other(number, frame):
+        raise KeyboardInterrupt
+
+    work()
+    for moment in interrupted_at_every_moment(work):
+        signal.signal(signal.SIGTERM, other)
+        work()
+        assert signal.getsignal(signal.SIGTERM) is other, moment
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

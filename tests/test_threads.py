@@ -1,6 +1,5 @@
 import os
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from interrupts import interrupted_at_every_moment
 from numba.core.compiler_lock import global_compiler_lock
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -181,34 +181,6 @@ def test_a_job_whose_posting_was_broken_off_is_done(set_threads, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         threads.for_each(time.sleep, 2)
     threads.for_each(abs, 4)
-
-
-def interrupted_at_every_moment(function):
-    """Call ``function`` again and again, with Ctrl-C after its first, second, ... instruction."""
-    moment, ended = 0, False
-    while not ended:
-        moment += 1
-        left = moment
-
-        def trace(frame, event, argument):
-            nonlocal left
-            frame.f_trace_opcodes = True
-            left -= event == "opcode"
-            if left == 0:
-                # Not in a call: Python would look for signals at its end, here.
-                (_,) = map(signal.raise_signal, [signal.SIGINT])
-            return trace
-
-        before = sys.gettrace()
-        try:
-            sys.settrace(trace)
-            function()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
-        ended = left > 0
-        yield moment
 
 
 def others_can_take(lock):

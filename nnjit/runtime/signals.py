@@ -45,6 +45,7 @@ class _State:
         self.came = 0.0
         # The exception lives as long as it is on its way or being handled, no longer.
         self.error: weakref.ref[Interrupted] | None = None
+        self.before: dict[int, Any] = {}  # the handlers that `_handle` stands in for
 
 
 _state = _State()
@@ -67,7 +68,6 @@ def heard(last: bool = False) -> Iterator[None]:
     if _state.heard or not _in_main_thread():
         yield
         return
-    before: dict[int, Any] = {}
     hook = sys.unraisablehook
     try:
         _state.heard = True
@@ -75,18 +75,23 @@ def heard(last: bool = False) -> Iterator[None]:
         for number in NUMBERS:
             handler = signal.getsignal(number)
             if handler in _DEFAULT:
-                before[number] = handler
+                _state.before[number] = handler
                 signal.signal(number, _handle)
         yield
         check()
     finally:
+        # Up to the first call no exception can be raised; from there on `_handle` puts back what
+        # this block did not.
         number, _state.number = _state.number, 0
-        _state.heard, _state.error = False, None
+        _state.heard, _state.error, _state.holds = False, None, 0
         sys.unraisablehook = hook
-        for n, handler in before.items():
+        afterwards = _state.before.get(number)
+        if last:
             ending = signal.SIG_IGN if number else signal.SIG_DFL
-            signal.signal(n, ending if last else handler)
-        if number and not last and before.get(number) is signal.SIG_DFL:
+            _state.before = dict.fromkeys(_state.before, ending)
+        for n in NUMBERS:
+            _put_back(n)
+        if not last and afterwards is signal.SIG_DFL:
             signal.raise_signal(number)
 
 
@@ -138,7 +143,16 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def _put_back(number: int) -> None:
+    if number in _state.before and signal.getsignal(number) is _handle:
+        signal.signal(number, _state.before[number])
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
+    if not _state.heard:
+        _put_back(number)
+        signal.raise_signal(number)
+        return
     if not _state.number:
         _state.number, _state.came = number, time.monotonic()
     elif time.monotonic() - _state.came > _LATE:
