@@ -34,7 +34,8 @@ class KernelArrays:
             arrays[name][:, 0] = 0
         for name in self.source.scratch:
             arrays[name] = empty((tiles, T, self.units, LANES), self.dtype)
-        return arrays | masks
+        arrays.update(masks)
+        return arrays
 
     def states(self, *shape: int) -> Arrays:
         """Return states for each element of ``shape``."""

@@ -1,8 +1,7 @@
 """The engine of every recurrent layer: tiles of lanes, segments of time, and a cell's kernels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,12 +30,10 @@ from .plan import ExecutionPlan, execution_plan
 from .spec import Codes, Signal, Spec, Vector
 
 
-@final
-@dataclass(frozen=True)
-class Residuals:
+class Residuals(NamedTuple):
     """What the way back needs of the way through time: inputs, and gates or states of segments.
 
-    ``end`` holds the states after the last step, ``masks`` that of recurrent dropout.
+    ``masks`` holds that of recurrent dropout, ``end`` the states after the last step.
     """
 
     x: Array
@@ -288,7 +285,7 @@ class Recurrent(Layer):
             saved[name][:, 0] = value
         end = {} if keep else memory.states(tiles)
         segment_states = memory.states(len(segments), tiles) if training and not keep else {}
-        y = self._outputs(tiles, T, saved)
+        outputs = saved[names[0]][:, 1:] if keep else self._outputs(tiles, T)
 
         def run(group: slice, work: Arrays, share: WorkShare) -> None:
             units = slice(share.begin, share.end)
@@ -303,16 +300,16 @@ class Recurrent(Layer):
                 if keep:
                     continue
                 if self.return_sequences:
-                    y[group, begin:stop, units] = segment[names[0]][:, 1:, units]
+                    outputs[group, begin:stop, units] = segment[names[0]][:, 1:, units]
                 for name in names:
                     work[name][:, 0, units] = segment[name][:, -1, units]
-            if not self.return_sequences:
-                y[group, units] = segment[names[0]][:, -1, units]
             for name, states in end.items():
                 states[group, units] = segment[name][:, -1, units]
 
         self._run(run, plan, saved, masks)
-        end = end or {name: saved[name][:, -1] for name in names}
+        if keep:
+            end = {name: saved[name][:, -1] for name in names}
+        y = outputs if self.return_sequences else end[names[0]].copy()
         return y, Residuals(x, lengths, saved, segment_states, masks, segments, end)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
@@ -387,11 +384,9 @@ class Recurrent(Layer):
 
         run_team(member, team, lambda: give_up(team[0]))
 
-    def _outputs(self, tiles: int, T: int, saved: Arrays) -> Array:
-        if self.return_sequences and saved:
-            return saved[self._kernels.source.states[0]][:, 1:]
-        shape = (T, self.hidden_size) if self.return_sequences else (self.hidden_size,)
-        return empty((tiles, *shape, LANES), self.params["U"].dtype)
+    def _outputs(self, tiles: int, T: int) -> Array:
+        steps = T if self.return_sequences else 0
+        return empty((tiles, steps, self.hidden_size, LANES), self.params["U"].dtype)
 
     def _plan(self, tiles: int, T: int) -> ExecutionPlan:
         bptt, size = self.bptt, self._calls.size

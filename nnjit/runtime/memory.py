@@ -1,6 +1,5 @@
 """Arrays for the kernels, aligned to cache lines: two threads never write to one line."""
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
     No row of 16 numbers then lies in two lines, of which threads would fight for one.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < _SMALL:
-        return np.empty(shape, dtype)
+    rows: NDArray[Any] = np.empty(shape, dtype)
+    if rows.nbytes < _SMALL:
+        return rows
+    size = rows.nbytes
+    del rows  # no page of it was touched
     memory = np.empty(size + _LINE, np.uint8)
     begin = -memory.ctypes.data % _LINE
-    rows: NDArray[Any] = memory[begin : begin + size].view(dtype)
+    rows = memory[begin : begin + size].view(dtype)
     return rows.reshape(shape)

@@ -40,7 +40,17 @@ _workers: list["_Worker"] = []
 # Held while the workers are at work. A signal between two instructions may leave it to a thread
 # that does not use them any more; that thread can take it again, and gives all of it back.
 _busy = threading.RLock()
-_inside = threading.local()  # worker: this thread is one; errors: of its parallel region
+
+
+@final
+class _Inside(threading.local):
+    """What the thread that asks is inside of."""
+
+    worker = False  # it works for another thread
+    errors: list[BaseException] | None = None  # of the parallel region
+
+
+_inside = _Inside()
 
 
 class _GivenUpError(BaseException):
@@ -93,7 +103,7 @@ def free_threads() -> int:
 
     Kernels that are not compiled keep the GIL: there it is one too.
     """
-    return 1 if numba.config.DISABLE_JIT or getattr(_inside, "worker", False) else get_threads()
+    return 1 if numba.config.DISABLE_JIT or _inside.worker else get_threads()
 
 
 def for_each(function: Callable[[int], None], n: int, spins: int = _APART_SPINS) -> None:
@@ -112,7 +122,7 @@ def for_each(function: Callable[[int], None], n: int, spins: int = _APART_SPINS)
             function(i)
 
     threads = min(free_threads(), n)
-    if threads < 2 or getattr(_inside, "errors", None) is not None:
+    if threads < 2 or _inside.errors is not None:
         drain()
         return
     try:
@@ -142,7 +152,7 @@ def check_wanted() -> None:
     What makes several calls of kernels calls this before each.
     """
     signals.check()
-    if getattr(_inside, "errors", None):
+    if _inside.errors:
         raise _GivenUpError
 
 
@@ -187,7 +197,7 @@ def _at_once(
         give_up()
 
     def run(job: Callable[[], None]) -> None:
-        before, _inside.errors = getattr(_inside, "errors", None), errors
+        before, _inside.errors = _inside.errors, errors
         try:
             job()
         except BaseException as error:
