@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import os
 import signal
@@ -254,3 +255,11 @@ def test_handlers_of_others_outlive_a_block_that_was_broken_off():
         work()
         assert signal.getsignal(signal.SIGTERM) is other, moment
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("name", ["predict", "compare", "cells"])
+def test_a_command_called_from_python_leaves_the_handlers(name):
+    before = handlers()
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"nnjit.commands.{name}").main(["nothing=of this"])
+    assert handlers() == before

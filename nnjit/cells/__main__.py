@@ -1,6 +1,6 @@
 """``python -m nnjit.cells``; what it does is in `nnjit.commands.cells`."""
 
-from ..commands.cells import main
+from ..commands import execute
 
 if __name__ == "__main__":
-    main()
+    execute("cells")

@@ -6,9 +6,9 @@ from ..reporting.messages import one_line_errors
 
 
 def execute(name: str) -> None:
-    """Run the command of a name.
+    """Run the command of a name, after which the process ends.
 
     Ctrl-C is heard before the command is imported: its libraries take seconds.
     """
-    with one_line_errors():
+    with one_line_errors(last=True):
         import_module(f".{name}", __name__).main()

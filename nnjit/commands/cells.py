@@ -1,6 +1,7 @@
 """``python -m nnjit.cells`` lists the cells; with ``show NAME``, what is derived of one."""
 
 import sys
+from collections.abc import Sequence
 
 from ..cells.adjoint import differentiate
 from ..cells.compiled import kernels
@@ -16,18 +17,18 @@ from ..runtime.text import say
 USAGE = "python -m nnjit.cells, or python -m nnjit.cells show NAME|FILE.py:NAME"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     with one_line_errors():
-        match sys.argv[1:]:
+        match list(sys.argv[1:] if arguments is None else arguments):
             case []:
                 say(listing())
             case ["-h" | "--help"]:
                 say(f"{__doc__}\n\n{USAGE}\n")
             case ["show", name]:
                 say(shown(named(name)))
-            case arguments:
-                raise ConfigError(f"{' '.join(arguments)} is no command: {USAGE}")
+            case others:
+                raise ConfigError(f"{' '.join(others)} is no command: {USAGE}")
 
 
 def listing() -> str:

@@ -20,14 +20,14 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(last: bool = False) -> Iterator[None]:
     """Turn errors that a user can mend into one line on stderr and exit code 1.
 
     Bugs keep their traceback. SIGTERM and the end of the terminal are heard as Ctrl-C is, so that a
-    run can still be closed.
+    run can still be closed. ``last`` is as `signals.heard` takes it.
     """
     open_streams()
-    with signals.heard(last=True):
+    with signals.heard(last):
         try:
             yield
             sys.stdout.flush()  # a signal that comes from now on ends the process at once
