@@ -351,7 +351,7 @@ def test_no_call_of_a_kernel_is_long(kind, checkpoint):
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[kind]
     for H in (1, 8, 64, 512, 2048):
         for n_features in (0, 1, 512):
-            size = planning.Size(H, gates, n_features, (gates + 2) * H * LANES * 4)
+            size = planning.Size(H, gates, gates, n_features, (gates + 2) * H * LANES * 4)
             second = size.seconds(n_features)
             for tiles, threads in ((1, 1), (1, 4), (16, 1), (16, 4)):
                 for T in (1000, 441_000):

@@ -22,13 +22,15 @@ class KernelCalls:
 
     def __init__(self, kernels: Kernels, params: Arrays, units: int, codes: bool) -> None:
         self.kernels, self.params, self.units, self.codes = kernels, params, units, codes
-        gates, dtype = len(kernels.cell.gates), params["U"].dtype
+        cell, dtype = kernels.cell, params["U"].dtype
+        gates = len(cell.gates)
         self.memory = KernelArrays(kernels.source, gates, units, dtype)
         self._functions = kernels.functions(units)
         self._has_vectors = bool(kernels.steady.cell.vectors)
         arrays = gates + len(kernels.source.states) + len(kernels.source.scratch)
         n_features = 0 if codes else len(params["U"])
-        self.size = Size(units, gates, n_features, arrays * units * LANES * dtype.itemsize)
+        step_bytes = arrays * units * LANES * dtype.itemsize
+        self.size = Size(units, gates, len(cell.matrices), n_features, step_bytes)
 
     def _vectors(self) -> Arrays:
         return {name: self.params[name] for name in self.kernels.cell.vectors}

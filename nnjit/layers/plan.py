@@ -25,19 +25,20 @@ _CALL_SECONDS = 0.05
 class Size(NamedTuple):
     """What a layer brings to its plans.
 
-    ``n_features`` are those of signals, 0 for codes; ``step_bytes`` is what a step of a tile takes
-    in memory.
+    ``matrices`` are the recurrent ones; ``n_features`` are those of signals, 0 for codes;
+    ``step_bytes`` is what a step of a tile takes in memory.
     """
 
     hidden_size: int
     gates: int
+    matrices: int
     n_features: int
     step_bytes: int
 
     def seconds(self, n_features: int) -> float:
         """Return what a step of a tile takes, roughly, with so many inputs to be multiplied."""
         H = self.hidden_size
-        products = 2 * self.gates * H * (H + n_features) * LANES
+        products = 2 * H * (self.matrices * H + self.gates * n_features) * LANES
         return _STEP_SECONDS * H + products / _FLOPS
 
 
@@ -78,7 +79,9 @@ def execution_plan(
     H = size.hidden_size
     step = tiles * size.seconds(0)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-    team = min(threads, max(1, (H + LANES // 2) // LANES), int(step / _WORTH_A_BARRIER))
+    # Without a product there is no barrier at each step.
+    worth = step / _WORTH_A_BARRIER if size.matrices else step * T / _WORTH_A_THREAD
+    team = min(threads, max(1, (H + LANES // 2) // LANES), int(worth))
     if team > max(1, min(threads, tiles)):
         n = 1
     else:
