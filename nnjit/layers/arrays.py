@@ -69,8 +69,8 @@ class KernelArrays:
         """Return how many of the steps begin to end each clip has, if the kernels ask for it."""
         if lengths is None:
             return []
-        steps = np.clip(lengths - begin, 0, end - begin)
-        return [np.ascontiguousarray(steps[:, None, None], self.dtype)]
+        steps = np.minimum(np.maximum(lengths - begin, 0), end - begin)  # quicker than np.clip
+        return [steps[:, None, None].astype(self.dtype)]
 
     def cut(self, arrays: Arrays, begin: int, end: int) -> Arrays:
         """Return steps begin to end; states have one step more, masks are of all steps."""
