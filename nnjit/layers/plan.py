@@ -79,9 +79,7 @@ def execution_plan(
     H = size.hidden_size
     step = tiles * size.seconds(0)
     n = max(1, min(threads, tiles, int(step * T / _WORTH_A_THREAD)))
-    # Without a product there is no barrier at each step.
-    worth = step / _WORTH_A_BARRIER if size.matrices else step * T / _WORTH_A_THREAD
-    team = min(threads, max(1, (H + LANES // 2) // LANES), int(worth))
+    team = min(threads, max(1, (H + LANES // 2) // LANES), int(step / _WORTH_A_BARRIER))
     if team > max(1, min(threads, tiles)):
         n = 1
     else:
