@@ -61,8 +61,8 @@ class Classifier:
         """Return a model with the encoding and the classes of its training data."""
         return cls(model, data.encoding, tuple(data.classes), data.positive)
 
-    def predict(self, codes: NDArray[Any], ids: Sequence[str] = ()) -> Prediction:
-        """Judge codes (N, T) or signals (N, T, D); ShapeError where they do not fit the model."""
+    def predict(self, codes: Any, ids: Sequence[str] = ()) -> Prediction:
+        """Judge clips as `Sequential.forward` takes them; ShapeError where they do not fit it."""
         p = self.model.predict_proba(codes)
         predictions = self.model.most_probable(p)
         if p.shape[1] == 1:

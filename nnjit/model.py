@@ -13,14 +13,14 @@ from .layers import LAYERS, Codes, Dense, Flatten, Layer, Parameter, Recurrent, 
 from .layers.tiles import gathered, tile, tile_states, untile
 from .options import check_options, expect
 from .parts import Part
-from .ragged import Ragged
+from .ragged import Data, Ragged
 from .runtime import memory
 
 Array = NDArray[Any]
-Data = Array | Ragged  # as the kernels read it: see `Sequential.check`
 State = dict[str, dict[str, Array]]  # of recurrent layers, by layer and state
 _DTYPES = ("float32", "float64")
 _BATCH = 256  # clips at once outside training: bounds the memory
+_MOST = 1 << 25  # values at once of clips of any length
 
 
 @final
@@ -178,14 +178,14 @@ class Sequential(Part):
 
     def logits(self, data: Data) -> Array:
         """Return the logits, (N, units), a few clips at a time; ``data`` is from `check`."""
-        order = np.arange(len(data))
         if isinstance(data, Ragged):
-            order = np.argsort(data.lengths, kind="stable")
-        batches = [
-            self.forward_rows(data, order[n : n + _BATCH])[0] for n in range(0, len(data), _BATCH)
-        ]
-        logits = np.concatenate(batches)
-        return logits[np.argsort(order)] if isinstance(data, Ragged) else logits
+            parts = list(data.by_length(_BATCH, _MOST))
+            found = np.concatenate([self.forward_rows(data, rows)[0] for rows in parts])
+            return found[np.argsort(np.concatenate(parts))]
+        order = np.arange(len(data))
+        return np.concatenate(
+            [self.forward_rows(data, order[n : n + _BATCH])[0] for n in range(0, len(data), _BATCH)]
+        )
 
     def stream(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         """Return the outputs, (N, units), after a piece of N streams, and the state there.
@@ -243,7 +243,7 @@ class Sequential(Part):
         if self.inputs is not None and self.inputs.n_steps is None:
             if isinstance(x, Ragged | list | tuple):
                 clips = x if isinstance(x, Ragged) else Ragged.of(x)
-                return Ragged(self._check(clips.values, None), clips.lengths)
+                return Ragged(self._check(clips.values[None], None)[0], clips.lengths)
         elif isinstance(x, Ragged):
             raise ShapeError(
                 "the model takes clips of one length: build it for any, with n_steps=None"

@@ -20,11 +20,16 @@ class PyfuncModel:
         Parameters
         ----------
         model_input
-            Codes, (N, T), integers below the levels of the encoding, or signals, (N, T, D).
+            Codes, (N, T), integers below the levels of the encoding, or signals, (N, T, D). Clips
+            of any length are a list of arrays, or, as MLflow has it, an array (N,) of objects.
         """
         import pandas as pd  # comes with MLflow, which alone calls this
 
-        prediction = self.classifier.predict(np.asarray(model_input))
+        is_ragged = isinstance(model_input, np.ndarray) and model_input.dtype.hasobject
+        clips = list(model_input) if is_ragged else model_input
+        prediction = self.classifier.predict(
+            clips if isinstance(clips, list) else np.asarray(clips)
+        )
         classes = self.classifier.classes
         table = {"prediction": [classes[k] for k in prediction.predictions]}
         table |= {

@@ -131,6 +131,14 @@ def test_flatten_leaves_codes(rng):
     assert layer.forward(codes)[0] is codes
 
 
+def test_flatten_leaves_vectors(rng):
+    layer, x = build(Flatten(), Vector(5)), rng.normal(size=(18, 5))
+    y, dx, grads = forward_backward(layer, x, 2 * x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(dx, 2 * x)
+    assert grads == {}
+
+
 # Dropout.
 
 
@@ -214,7 +222,6 @@ def test_wrong_options(make, message):
         (RNN(1), Vector(8), ShapeError, r"rnn expected .*got \(N, 8\): set return_sequences=true"),
         (GRU(1), Vector(8), ShapeError, r"gru expected .*got \(N, 8\): set return_sequences=true"),
         (LSTM(1), FlatCodes(5, 4), ShapeError, r"got \(N, 20\) codes: .*move Flatten behind"),
-        (Flatten(), Vector(8), ShapeError, r"flatten expected .*got \(N, 8\): .*leave Flatten out"),
         (Dense(1), Signal(5, 4), ShapeError, r"dense expected .*got \(N, 5, 4\): put Flatten"),
         (Dense(1), Codes(5, 4), ShapeError, r"got \(N, 5, 4\) codes: put Flatten before"),
         (Dropout(), Codes(5, 4), ConfigError, "dropout cannot follow the input: codes are symbols"),

@@ -149,7 +149,7 @@ def clips_of(
     ------
     array of uint8, shape (n, T), or of float32, shape (n, T, D)
         Symbols, or what `signals_of` yields; at least one clip in all. A remainder shorter than a
-        clip is dropped.
+        clip is dropped; without a duration the recording is one clip.
 
     Raises
     ------
@@ -211,14 +211,14 @@ def prepare_file(path: Path, encoding: Encoding) -> Prepared:
 
 def _gather(clips: Iterable[NDArray[Any]], rate: float, encoding: Encoding) -> Prepared:
     codes = np.concatenate(list(clips))
-    offsets = np.arange(len(codes), dtype=np.float64) * (
-        _samples(encoding, rate) * stride(rate, encoding)
-    )
+    offsets = np.arange(len(codes), dtype=np.float64) * _seconds(encoding, rate)
     return Prepared(codes, offsets, encoding.rate or rate)
 
 
-def _samples(encoding: Encoding, rate: float) -> int:
-    return replace(encoding, rate=encoding.rate or rate).n_samples
+def _seconds(encoding: Encoding, rate: float) -> float:
+    """Return the seconds from one clip to the next; a whole recording has no next one."""
+    n_samples = replace(encoding, rate=encoding.rate or rate).n_samples
+    return 0.0 if n_samples is None else n_samples * stride(rate, encoding)
 
 
 def stream_file(
@@ -226,7 +226,7 @@ def stream_file(
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
     """Encode a recording for prediction, exactly as in training, a few clips at a time.
 
-    Memory does not grow with the length of the recording.
+    Memory does not grow with the length of the recording, unless it is one clip.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def stream_file(
     try:
         recording = AudioFile(Path(path), mixed=encoding.channels == 1)
         most = most_frames(recording.size)
-        seconds = _samples(encoding, recording.rate) * stride(recording.rate, encoding)
+        seconds = _seconds(encoding, recording.rate)
         done = 0
         for codes in clips_of(recording.blocks, recording.rate, encoding, most):
             clips = np.arange(done, done + len(codes), dtype=np.float64)
@@ -266,6 +266,17 @@ def stream_file(
     except DataError as error:
         raise DataError(f"{path} {error}") from None
     warn(str(path), recording.remarks)
+
+
+def conversion(path: str | Path, encoding: Encoding) -> str:
+    """Return what a recording is converted from when it is encoded, "" where it is not."""
+    recording = AudioFile(Path(path), mixed=encoding.channels == 1)
+    parts = []
+    if encoding.rate not in (None, recording.rate):
+        parts.append(f"{recording.rate:g} Hz")
+    if recording.recorded != recording.channels:
+        parts.append(f"{recording.recorded} channels")
+    return ", ".join(parts)
 
 
 def encode_file(path: str | Path, encoding: Encoding) -> tuple[NDArray[Any], NDArray[np.float64]]:

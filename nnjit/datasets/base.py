@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SkippedFileWarning
+from ..ragged import Ragged
 from ..runtime.places import given_path
 from . import copies
 from .audio import Prepared, encode_signal
@@ -57,8 +58,8 @@ class Dataset(LabelledData):
     ----------
     n_clips, split, sizes, stratify, folds, fold, positive
         See `LabelledData`.
-    duration : float
-        Length of a clip in seconds.
+    duration : float or None
+        Length of a clip in seconds; None takes each recording whole, as one clip.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
     resampler, levels, encoding, normalise, frame, hop, channels
@@ -76,7 +77,7 @@ class Dataset(LabelledData):
         self,
         *,
         n_clips: int | None = 256,
-        duration: float = 1.0,
+        duration: float | None = 1.0,
         rate: float | None = 10_000,
         resampler: str = "soxr",
         levels: int = 16,
@@ -142,8 +143,9 @@ class Dataset(LabelledData):
         if encoding.is_raw:
             encoding = replace(encoding, channels=_common_channels(used, encoding.frame))
         counts = [len(prepared.codes) for _, prepared in used]
+        codes = [prepared.codes for _, prepared in used]
         clips = Clips(
-            np.concatenate([prepared.codes for _, prepared in used]),
+            np.concatenate(codes) if encoding.duration else Ragged.of([clip for (clip,) in codes]),
             np.repeat(np.array([recording.label for recording, _ in used], np.int64), counts),
             tuple(r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)),
             tuple(track for track, n in zip(tracks, counts, strict=True) for _ in range(n)),

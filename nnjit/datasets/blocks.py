@@ -114,14 +114,18 @@ def cut(
     Yields
     ------
     array, shape (n, samples) or (n, samples, channels)
-        At least one clip in all.
+        At least one clip in all; the whole, n = 1, where the encoding has no duration.
 
     Raises
     ------
     UnfitError
         If there are too few for a clip.
     """
-    pieces, n_samples = Pieces(blocks), encoding.n_samples
+    n_samples = encoding.n_samples
+    if n_samples is None:
+        yield _whole(blocks, encoding)[None]
+        return
+    pieces = Pieces(blocks)
     # Sixteen clips are one tile of the kernels.
     at_once = max(1, _STEPS // n_samples // 16) * 16 * n_samples
     found = False
@@ -134,6 +138,20 @@ def cut(
             "remove it or lower dataset.duration",
             "the model judges clips of that length",
         )
+
+
+def _whole(blocks: Iterable[NDArray[Any]], encoding: Encoding) -> NDArray[Any]:
+    """Return all symbols or samples; UnfitError if there are too few for one step."""
+    parts = list(blocks)
+    found = sum(map(len, parts))
+    if found < encoding.frame:
+        least = "sample" if encoding.frame == 1 else f"frame of {encoding.frame} samples"
+        raise UnfitError(
+            f"has {found} sample(s) at {encoding.rate:g} Hz, less than one {least}",
+            "remove it, raise dataset.rate or lower dataset.frame",
+            "the model reads one or more",
+        )
+    return np.concatenate(parts)
 
 
 @final

@@ -129,7 +129,10 @@ def _is_sound(prepared: Prepared, encoding: Encoding) -> bool:
     codes, offsets, rate, _ = prepared
     if not 0 < rate < math.inf or encoding.rate not in (None, rate):
         return False
-    if len(codes) == 0 or codes.shape[1] != replace(encoding, rate=rate).n_steps:
+    if codes.ndim < 2 or 0 in codes.shape:
+        return False
+    n_steps = replace(encoding, rate=rate).n_steps
+    if not (len(codes) == 1 if n_steps is None else codes.shape[1] == n_steps):
         return False
     if encoding.is_raw:
         width = codes.shape[2] if codes.ndim == 3 else 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..ragged import Data, Ragged
 from .inputs import InputEncoding
 
 
@@ -18,8 +19,8 @@ class Clips:
 
     Attributes
     ----------
-    codes : array of uint8, shape (N, T), or of float32, shape (N, T, D)
-        Symbols, 0 to levels - 1, or signals of D features.
+    codes : array of uint8, shape (N, T), or of float32, shape (N, T, D); or Ragged
+        Symbols, 0 to levels - 1, or signals of D features; clips of any length are `Ragged`.
     labels : array of int64, shape (N,)
         Class of each clip.
     files : tuple of str, length N
@@ -30,7 +31,7 @@ class Clips:
         Start of each clip, seconds into its recording; NaN where it is no part of one.
     """
 
-    codes: NDArray[Any]
+    codes: Data
     labels: NDArray[np.int64]
     files: tuple[str, ...]
     tracks: tuple[str, ...]
@@ -63,6 +64,12 @@ class Clips:
             tuple(self.tracks[i] for i in chosen),
             self.offsets[chosen],
         )
+
+
+def _parts(codes: Data) -> tuple[NDArray[Any], ...]:
+    if isinstance(codes, Ragged):
+        return codes.values, codes.lengths.astype("<i8")
+    return (codes,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +119,9 @@ class DataSplits:
         """16 hex digits that change with any symbol, label or order in any set (SHA-256)."""
         digest = hashlib.sha256()
         for name, clips in self.sets().items():
-            digest.update(f"{name}{clips.codes.shape}".encode())
-            digest.update(np.ascontiguousarray(clips.codes).data)
+            for part in _parts(clips.codes):
+                digest.update(f"{name}{part.shape}".encode())
+                digest.update(np.ascontiguousarray(part).data)
             digest.update(clips.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
@@ -137,7 +145,7 @@ class DataSplits:
         The majority baseline of a set is the accuracy of always answering its largest class.
         """
         lines = [
-            f"{self.name}: {self._how_many()} of {self.encoding.describe()}, "
+            f"{self.name}: {self._how_many()} of {self._how_long()}{self.encoding.describe()}, "
             f"{self._about()}, {self.digest}"
         ]
         for name, counts in self.balance().items():
@@ -188,6 +196,13 @@ class DataSplits:
         if self.available == len(self):
             return f"all {len(self)} clips"
         return f"{len(self)} of {self.available} clips, each"
+
+    def _how_long(self) -> str:
+        ragged = [c.codes.lengths for c in self.sets().values() if isinstance(c.codes, Ragged)]
+        if not ragged:
+            return ""
+        lengths = np.concatenate(ragged)
+        return f"{lengths.min()} to {lengths.max()} steps (median {np.median(lengths):.0f}), "
 
     def _wanted(self, name: str) -> str:
         asked = self._n_asked(name)

@@ -65,8 +65,8 @@ class Encoding(InputEncoding):
         equal bins. `raw`: no symbols but the samples themselves, float32.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
-    duration : float
-        Length of a clip in seconds.
+    duration : float or None
+        Length of a clip in seconds; None takes each recording whole.
     resampler : {"soxr", "decimate"}
         `soxr`: band-limited, very high quality. `decimate`: keep every int(file rate / rate)-th
         sample without a filter; it aliases, and the real rate is off when the ratio is no integer.
@@ -91,7 +91,7 @@ class Encoding(InputEncoding):
     levels: int = 16
     method: str = "uniform"
     rate: float | None = 10_000.0
-    duration: float = 1.0
+    duration: float | None = 1.0
     resampler: str = "soxr"
     normalise: str = "recording"
     frame: int = 1
@@ -104,7 +104,9 @@ class Encoding(InputEncoding):
         check_integer("dataset.levels", self.levels, low=2, high=256)
         check_choice("dataset.encoding", self.method, (*METHODS, RAW))
         check_choice("dataset.resampler", self.resampler, RESAMPLERS)
-        check_positive("dataset.duration", self.duration)
+        if self.duration is not None:
+            check_positive("dataset.duration", self.duration)
+            object.__setattr__(self, "duration", float(self.duration))
         check_choice("dataset.normalise", self.normalise, NORMALISE)
         check_integer("dataset.frame", self.frame, low=1)
         if self.hop is not None:
@@ -116,13 +118,12 @@ class Encoding(InputEncoding):
             check_positive("dataset.rate", self.rate)
             # 10000 and 10000.0 are one encoding: equal, hashed and stored alike.
             object.__setattr__(self, "rate", float(self.rate))
-            if self.n_samples < self.frame:
+            if self.n_samples is not None and self.n_samples < self.frame:
                 least = "sample" if self.frame == 1 else f"frame of {self.frame} samples"
                 raise ConfigError(
                     f"dataset.duration={self.duration} s at dataset.rate={self.rate:g} is less "
                     f"than one {least}: make it {self.frame / self.rate:g} or more"
                 )
-        object.__setattr__(self, "duration", float(self.duration))
 
     def _check_raw(self) -> None:
         """Raise ConfigError for what symbols do not have, or statistics that do not fit."""
@@ -153,7 +154,7 @@ class Encoding(InputEncoding):
         Raises
         ------
         ConfigError
-            If `rate` or `channels` is None, so that only a file can tell.
+            If `channels` is None, or `rate` of clips with a duration: only a file can tell.
         """
         if not self.is_raw:
             return Codes(self.n_steps, self.levels)
@@ -172,25 +173,28 @@ class Encoding(InputEncoding):
         return self.hop or self.frame
 
     @property
-    def n_steps(self) -> int:
-        """Number of time steps T of a clip: its samples, or its frames.
+    def n_steps(self) -> int | None:
+        """Number of time steps T of a clip: its samples, or its frames; None where it varies.
 
         Raises
         ------
         ConfigError
-            If `rate` is None, so that only a file can tell.
+            As `n_samples`.
         """
-        return (self.n_samples - self.frame) // self.step + 1
+        n_samples = self.n_samples
+        return None if n_samples is None else (n_samples - self.frame) // self.step + 1
 
     @property
-    def n_samples(self) -> int:
-        """Number of samples of a clip, round(duration * rate).
+    def n_samples(self) -> int | None:
+        """Number of samples of a clip, round(duration * rate); None for whole recordings.
 
         Raises
         ------
         ConfigError
-            If `rate` is None, so that only a file can tell.
+            If `rate` is None but `duration` is not: only a file can tell.
         """
+        if self.duration is None:
+            return None
         if self.rate is None:
             raise ConfigError("the number of steps is known once a file is read: set dataset.rate")
         return round(self.duration * self.rate)
@@ -236,6 +240,8 @@ class Encoding(InputEncoding):
             what = f"{self.channels} channel(s) of samples, normalised by {self.normalise}"
             if self.frame > 1 or self.step > 1:
                 what = f"frames of {self.frame} samples, {self.step} apart, {what}"
+        if self.duration is None:
+            return f"whole recordings at {self.rate:g} Hz, {what}"
         return f"{self.n_steps} steps ({self.duration:g} s at {self.rate:g} Hz), {what}"
 
     @classmethod

@@ -55,7 +55,7 @@ class Karplus(Dataset):
     data_seed : int
         Seed of the music; the seed given to `load` only draws and splits.
     **options
-        Options of `Dataset`; `n_clips` and `rate` must be numbers.
+        Options of `Dataset`; `n_clips`, `rate` and `duration` must be numbers.
 
     Raises
     ------
@@ -74,7 +74,9 @@ class Karplus(Dataset):
         super().__init__(**options)
         check_integer("dataset.n_tracks", n_tracks, low=1, high=1 << 20)
         check_integer("dataset.data_seed", data_seed, low=0)
-        for key, value in (("n_clips", self.n_clips), ("rate", self.encoding.rate)):
+        encoding = self.encoding
+        needed = {"n_clips": self.n_clips, "rate": encoding.rate, "duration": encoding.duration}
+        for key, value in needed.items():
             if value is None:
                 raise ConfigError(f"dataset.{key}=null leaves {self.name} endless: set a number")
         self.n_tracks, self.data_seed = n_tracks, data_seed
@@ -88,7 +90,7 @@ class Karplus(Dataset):
         """List the recordings, which are made when they are asked for."""
         n_clips, rate = self.n_clips or 0, self.encoding.rate or 0.0
         clips_per_track = math.ceil(n_clips / (len(STYLES) * self.n_tracks))
-        n_samples = clips_per_track * self.encoding.n_samples
+        n_samples = clips_per_track * (self.encoding.n_samples or 0)
         return [
             Recording(
                 f"{author}/{track:03}",

@@ -7,6 +7,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from ..ragged import Data, Ragged
 from .blocks import Blocks, Range, UnfitError, cut, stride
 from .encode import Encoding
 
@@ -103,9 +104,13 @@ def standardised(
 
 
 def by_training(
-    signals: NDArray[Any], train: NDArray[np.int64], channels: int
-) -> tuple[NDArray[np.float32], tuple[float, ...], tuple[float, ...]]:
+    signals: Data, train: NDArray[np.int64], channels: int
+) -> tuple[Data, tuple[float, ...], tuple[float, ...]]:
     """Return signals with the statistics of the training set taken out, and these statistics."""
+    if isinstance(signals, Ragged):
+        mean, std = statistics(signals[train].values, channels)
+        whole = signals.map(lambda s: standardised(s[None].astype(np.float32), mean, std)[0])
+        return whole, mean, std
     mean, std = statistics(signals[train], channels)
     return standardised(signals.astype(np.float32, copy=False), mean, std), mean, std
 

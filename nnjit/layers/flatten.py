@@ -1,4 +1,4 @@
-"""Flatten: sequences to vectors, without moving anything."""
+"""Flatten: sequences to vectors, without moving anything; vectors stay as they are."""
 
 from typing import Any, final
 
@@ -14,16 +14,13 @@ class Flatten(Layer):
     """(N, T, D) to (N, T D), and codes to flat codes; a view in both directions."""
 
     def connect(self, spec: Spec) -> Spec:
-        """Take sequences only; see `Layer.connect`."""
+        """Take anything of one length, as Keras does; see `Layer.connect`."""
         if not isinstance(spec, Codes | Signal):
-            raise ShapeError(
-                f"{self.name} expected (N, T, D) or codes, got {spec}: set return_sequences=true "
-                "in the layer before, or leave Flatten out"
-            )
+            return spec
         if spec.n_steps is None:
             raise ShapeError(
                 f"{self.name} needs clips of one length, got {spec}: take the last state instead, "
-                "return_sequences=false in the recurrent layer before it"
+                "return_sequences=false in the recurrent layer before it, or cut them to one length"
             )
         if isinstance(spec, Codes):
             return FlatCodes(spec.n_steps, spec.levels)
@@ -32,9 +29,9 @@ class Flatten(Layer):
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
-        """Return (tiles, T D, LANES); codes stay as they are."""
+        """Return (tiles, T D, LANES); codes and vectors stay as they are."""
         if x.ndim == 3:
-            return x, None
+            return x, x.shape
         tiles, T, D, lanes = x.shape
         return x.reshape(tiles, T * D, lanes), x.shape
 

@@ -54,9 +54,10 @@ class Artifacts:
         run = self._client.get_run(self._run_id)
         self._remove_models(run.info.experiment_id)
         inputs = trained.classifier.encoding.inputs
-        spec = TensorSpec(np.dtype("uint8"), (-1, inputs.n_steps))
+        shape = (-1, inputs.n_steps or -1)  # of any length: MLflow then takes arrays of objects too
+        spec = TensorSpec(np.dtype("uint8"), shape)
         if isinstance(inputs, Signal):
-            spec = TensorSpec(np.dtype("float32"), (-1, inputs.n_steps, inputs.n_features))
+            spec = TensorSpec(np.dtype("float32"), (*shape, inputs.n_features))
         signature = ModelSignature(Schema([spec]))
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             path = trained.model_file

@@ -13,9 +13,9 @@ from ..datasets.clips import DataSplits
 from ..errors import ConfigError, DataError, DivergedError
 from ..layers import Bptt
 from ..layers.recurrent import Recurrent
-from ..model import Data, Sequential
+from ..model import Sequential
 from ..parts import Part
-from ..ragged import Ragged
+from ..ragged import Data, Ragged
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics

@@ -65,3 +65,48 @@ def test_a_sweep_compares_symbols_and_samples(tmp_path):
     done = python(*RUN, *choices, *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([run for run in runs(tmp_path) if run.info.status == "FINISHED"]) >= 2
+
+
+STOP = """
+from pathlib import Path
+from nnjit import Callback
+
+class Stop(Callback):
+    def on_batch_end(self, progress):
+        if progress.position.epoch == 1 and not Path("stopped").exists():
+            Path("stopped").touch()
+            raise KeyboardInterrupt
+"""
+
+
+def test_whole_recordings_are_the_same_all_the_way(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        place = tmp_path / "music" / ("low", "high")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        wave = np.sin((0.2 + i % 2) * np.arange(300 + 40 * i)) + rng.normal(0, 0.1, 300 + 40 * i)
+        soundfile.write(place / f"{i}.wav", wave / 2, 1000)
+    (tmp_path / "stops.py").write_text(STOP)
+    whole = ("dataset=folder", "dataset.root=music", "dataset.duration=null", "dataset.rate=1000")
+    model = ("model=gru", "model.layers.0.return_sequences=false", "dataset.n_clips=null")
+    settings = ("trainer.epochs=3", "trainer.batch_size=2", "trusted=[stops]")
+    stops = "+callbacks.stops={_target_: stops.Stop}"
+    command = (*RUN, *whole, *model, *settings, stops)
+    assert python(*command, cwd=tmp_path).returncode == 130
+    lines = succeeded(python(*RUN, "resume=latest", "trusted=[stops]", cwd=tmp_path))
+    again = succeeded(python(*command, cwd=tmp_path))
+    assert any("300 to 740 steps" in line for line in again), lines
+    first, second = (run.data.tags["nnjit.weights_digest"] for run in runs(tmp_path))
+    assert first == second
+    told = succeeded(python("-m", "nnjit.reproduce", "latest", "trusted=[stops]", cwd=tmp_path))
+    assert told[-1].startswith("the bits agree")
+    lines = succeeded(python(*PREDICT, "run=latest", "audio=music/low/0.wav", cwd=tmp_path))
+    assert lines[1].startswith("0.wav@0.0s")
+    mlflow, _ = client(tmp_path)
+    (model_id,) = [o.model_id for o in runs(tmp_path)[0].outputs.model_outputs]
+    loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
+    (spec,) = loaded.metadata.signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.dtype("uint8"), (-1, -1))
+    clips = np.empty(2, object)
+    clips[:] = [np.zeros(5, np.uint8), np.ones(9, np.uint8)]
+    assert len(loaded.predict(clips)) == 2
