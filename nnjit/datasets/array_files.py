@@ -1,7 +1,7 @@
-"""Files of examples of one length: .npz, .npy, .csv, .parquet, .arff and .ts. Nothing is unpickled.
+"""Files of examples: .npz, .npy, .csv, .parquet, .arff and .ts. Nothing is unpickled.
 
-Whatever a file holds comes out as an array (N, T, D) of finite numbers, or as one line that says
-what does not fit.
+Whatever a file holds comes out as an array (N, T, D) of finite numbers, as examples of unequal
+length, or as one line that says what does not fit.
 """
 
 import io
@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, first_line
+from ..errors import DataError, ShapeError, first_line
+from ..ragged import Data, Ragged
 from ..runtime import memory
 from .reader import open_regular
 
@@ -28,15 +29,15 @@ class Examples(NamedTuple):
 
     Attributes
     ----------
-    x : array, shape (N, T, D)
-        Finite numbers.
+    x : array, shape (N, T, D), or Ragged
+        Finite numbers; `Ragged` where not all examples have the same number of steps T.
     y : list of str or None
         Class of each example; None where the file tells none.
     group : list of str or None
         What must not be divided by a split, where the file tells it.
     """
 
-    x: NDArray[Any]
+    x: Data
     y: list[str] | None
     group: list[str] | None
 
@@ -47,7 +48,8 @@ def read_examples(path: Path, target: str = "y", group: str = "group") -> Exampl
     Parameters
     ----------
     path : Path
-        ``.npz`` with arrays x (N, T) or (N, T, D), and y and group (N,); ``.npy`` with x alone;
+        ``.npz`` with arrays x (N, T) or (N, T, D), and y and group (N,), or with lengths (N,) and
+        x of all examples behind one another, (M,) or (M, D), or padded; ``.npy`` with x alone;
         ``.csv`` and ``.parquet`` with a row for each example and a column for each step; ``.arff``
         and ``.ts`` of the UCR and UEA archives, where the class comes last.
     target, group : str
@@ -56,7 +58,7 @@ def read_examples(path: Path, target: str = "y", group: str = "group") -> Exampl
     Raises
     ------
     DataError
-        If it cannot be read, or does not hold examples of one length without gaps.
+        If it cannot be read, or does not hold examples without gaps.
     """
     ending = path.suffix.lower()
     if ending not in _READERS:
@@ -79,28 +81,40 @@ def read_examples(path: Path, target: str = "y", group: str = "group") -> Exampl
 
 
 def _checked(found: Examples) -> Examples:
-    x = found.x[:, :, None] if found.x.ndim == 2 else found.x
-    if x.ndim != 3:
-        raise DataError(f"holds x of shape {x.shape}: make it (N, T) or (N, T, D)")
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"holds x of type {x.dtype}: make it numbers")
-    if 0 in x.shape:
-        raise DataError(f"holds no examples (x of shape {x.shape}): add some")
-    x = x if x.dtype.kind == "f" else x.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(x) <= _LARGEST)
-    if bad.any():
-        row = int(np.flatnonzero(bad.any(axis=(1, 2)))[0])
-        value = x[row][bad[row]][0]
+    x = found.x
+    if isinstance(x, Ragged) and len(set(x.lengths.tolist())) == 1:
+        x = x.values.reshape(len(x), x.lengths[0], *x.values.shape[1:])
+    numbers = _numbers(x.values, 2) if isinstance(x, Ragged) else _numbers(x, 3)
+    x = Ragged(numbers, x.lengths) if isinstance(x, Ragged) else numbers
+    if not _is_finite(numbers):
+        bad = [i for i, example in enumerate(x) if not _is_finite(example)]
+        value = next(v for v in x[bad[0]].flat if not _is_finite(v))
         what = "a missing value (NaN)" if np.isnan(value) else f"the value {value:g}"
         raise DataError(
-            f"has {what} in example {row}, one of {int(bad.any(axis=(1, 2)).sum())} with such: "
-            "fill them in, or leave these examples out"
+            f"has {what} in example {bad[0]}, one of {len(bad)} with such: fill them in, leave "
+            "these examples out, or save an .npz with lengths where they only end earlier"
         )
     for name, values in (("y", found.y), ("group", found.group)):
         if values is not None and len(values) != len(x):
             raise DataError(f"holds {len(x)} examples but {len(values)} of {name}: give each one")
     return Examples(x, found.y, found.group)
+
+
+def _numbers(x: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Return numbers with an axis of features, the last of so many; DataError for anything else."""
+    x = x[..., None] if x.ndim == ndim - 1 else x
+    if x.ndim != ndim:
+        raise DataError(f"holds x of shape {x.shape}: make it (N, T) or (N, T, D)")
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"holds x of type {x.dtype}: make it numbers")
+    if 0 in x.shape:
+        raise DataError(f"holds no examples (x of shape {x.shape}): add some")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _is_finite(x: Any) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(x) <= _LARGEST).all())
 
 
 def as_names(values: NDArray[Any], what: str) -> list[str]:
@@ -136,15 +150,24 @@ def _npz(file: BinaryIO, target: str, group: str) -> Examples:
                 f"has no array x, but {held}: name the examples x and the classes {target}"
             )
         arrays = {}
-        for name in ("x", target, group):
+        for name in ("x", "lengths", target, group):
             if name in members:
                 with archive.open(members[name]) as member:
                     arrays[name] = _array(member, members[name].file_size, name)
     return Examples(
-        arrays["x"],
+        _cut(arrays["x"], arrays["lengths"]) if "lengths" in arrays else arrays["x"],
         as_names(arrays[target], target) if target in arrays else None,
         as_names(arrays[group], group) if group in arrays else None,
     )
+
+
+def _cut(x: NDArray[Any], lengths: NDArray[Any]) -> Ragged:
+    """Return examples of so many steps, which lie behind one another, or else are padded."""
+    try:
+        is_flat = lengths.ndim == 1 and lengths.dtype.kind in "iu" and lengths.sum() == len(x)
+        return Ragged(x, lengths) if is_flat or x.ndim < 2 else Ragged.padded(x, lengths)
+    except ShapeError as error:
+        raise DataError(f"holds lengths that do not fit x: {error}") from None
 
 
 def _npy(file: BinaryIO, target: str, group: str) -> Examples:
@@ -253,7 +276,13 @@ def _arff(file: BinaryIO, target: str, group: str) -> Examples:
     if not steps:
         raise DataError("has no numeric attributes: add some")
     x = np.stack([np.asarray(data[name], np.float64) for name in steps], axis=1)
-    return Examples(x, as_names(data[last], "the class"), None)
+    # Archives fill series that end earlier up with missing values.
+    lengths = len(steps) - np.argmax(~np.isnan(x[:, ::-1]), axis=1)
+    ends = np.arange(len(steps)) >= lengths[:, None]
+    is_ragged = ends.any() and np.isnan(x[ends]).all()
+    return Examples(
+        Ragged.padded(x, lengths) if is_ragged else x, as_names(data[last], "the class"), None
+    )
 
 
 def _ts(file: BinaryIO, target: str, group: str) -> Examples:
@@ -287,16 +316,16 @@ def _ts(file: BinaryIO, target: str, group: str) -> Examples:
         rows.append([_series(text, number) for text in dimensions])
     if not rows:
         raise DataError("has no @data section with examples: check that it is whole")
-    shapes = {tuple(len(series) for series in row) for row in rows}
-    if len({len(shape) for shape in shapes}) > 1:
+    if len({len(row) for row in rows}) > 1:
         raise DataError("has examples of different numbers of dimensions: check its colons")
-    lengths = sorted({n for shape in shapes for n in shape})
-    if len(lengths) != 1:
-        raise DataError(
-            f"has series of {min(lengths, default=0)} to {max(lengths, default=0)} steps, and "
-            "models read one length: cut or pad them to equal lengths first"
-        )
-    return Examples(np.array(rows).transpose(0, 2, 1), y if labelled else None, None)
+    for i, row in enumerate(rows):
+        if len(steps := sorted({len(series) for series in row})) > 1:
+            raise DataError(
+                f"has an example, {i}, whose dimensions have {steps[0]} to {steps[-1]} steps: "
+                "cut them to equal lengths first"
+            )
+    x = Ragged.of([np.stack(row, axis=1) for row in rows])
+    return Examples(x, y if labelled else None, None)
 
 
 def _series(text: str, number: int) -> NDArray[Any]:

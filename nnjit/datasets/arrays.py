@@ -1,4 +1,4 @@
-"""Data sets of examples of one length: files of arrays and tables, and scikit-learn's digits."""
+"""Data sets of examples: files of arrays and tables, and scikit-learn's digits."""
 
 import warnings
 from abc import abstractmethod
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..layers.spec import Signal
+from ..ragged import Data, Ragged
 from ..runtime.places import given_path
 from . import copies
 from .array_files import Examples, in_order, read_examples, read_labels
@@ -33,8 +34,8 @@ class ArrayEncoding(InputEncoding):
 
     Parameters
     ----------
-    n_steps, n_features : int
-        T and D of each example.
+    n_steps, n_features : int or None, int
+        T and D of each example; T is None where examples have any number of steps.
     normalise : {"training", "example", "none"}
         Whose statistics give each feature mean 0 and standard deviation 1.
     target, group : str
@@ -48,7 +49,7 @@ class ArrayEncoding(InputEncoding):
         If a value is out of range or unknown.
     """
 
-    n_steps: int
+    n_steps: int | None
     n_features: int
     normalise: str = "training"
     target: str = "y"
@@ -79,18 +80,24 @@ class ArrayEncoding(InputEncoding):
 
     def describe(self) -> str:
         """Return what an example is, in a few words."""
-        return f"{self.n_steps} steps of {self.n_features} value(s), normalised by {self.normalise}"
+        steps = f"{self.n_steps} steps" if self.n_steps else "steps"
+        return f"{steps} of {self.n_features} value(s), normalised by {self.normalise}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
-    def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Turn values (N, T, D) into what the model reads, float32.
+    def encode(self, x: Data) -> Data:
+        """Turn values (N, T, D), or of any T, into what the model reads, float32.
 
         Where the statistics of the training set are asked for but not known yet, values stay as
         they are. A feature of an example that is constant becomes 0.
         """
+        if isinstance(x, Ragged):
+            return x.map(lambda example: self._encode(example[None])[0])
+        return self._encode(x)
+
+    def _encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
         signals = np.ascontiguousarray(x, np.float32)
         if self.mean:
             return standardised(signals, self.mean, self.std)
@@ -101,14 +108,12 @@ class ArrayEncoding(InputEncoding):
         return signals
 
 
-def stream_examples(
-    path: str | Path, encoding: ArrayEncoding
-) -> Iterator[tuple[NDArray[np.float32], list[str]]]:
+def stream_examples(path: str | Path, encoding: ArrayEncoding) -> Iterator[tuple[Data, list[str]]]:
     """Encode the examples of a file for prediction, exactly as in training, some at a time.
 
     Yields
     ------
-    signals : array of float32, shape (n, T, D)
+    signals : array of float32, shape (n, T, D), or Ragged
     ids : list of str
         Names of the examples.
 
@@ -118,18 +123,35 @@ def stream_examples(
         As `read_examples`, and where the shape is not that of training.
     """
     x = read_examples(Path(path), encoding.target, encoding.group).x
-    if x.shape[1:] != (encoding.n_steps, encoding.n_features):
+    n_steps, n_features = _shape(x)
+    if n_features != encoding.n_features or encoding.n_steps not in (None, n_steps):
         raise DataError(
-            f"{path} has examples of {x.shape[1]} steps of {x.shape[2]} value(s): the model reads "
-            f"{encoding.n_steps} of {encoding.n_features}"
+            f"{path} has examples of {_told(x)}: the model reads "
+            f"{encoding.n_steps or 'any number'} of {encoding.n_features}"
         )
     for at in range(0, len(x), _AT_ONCE):
         part = encoding.encode(x[at : at + _AT_ONCE])
         yield part, [f"{Path(path).name}[{at + i}]" for i in range(len(part))]
 
 
+def _shape(x: Data) -> tuple[int | None, int]:
+    """Return T, None where it varies, and D of examples."""
+    if isinstance(x, Ragged):
+        return None, int(x.values.shape[1])
+    return int(x.shape[1]), int(x.shape[2])
+
+
+def _told(x: Data) -> str:
+    """Return the shape of examples as messages tell it."""
+    n_steps, n_features = _shape(x)
+    steps = f"{x.lengths.min()} to {x.lengths.max()}" if isinstance(x, Ragged) else n_steps
+    return f"{steps} steps of {n_features} value(s)"
+
+
 class ArrayData(LabelledData):
-    """Examples that are all of one shape. A subclass says its `name` and its `examples`.
+    """Examples of one number of features. A subclass says its `name` and its `examples`.
+
+    Where all have the same number of steps, the model reads that; else it reads any.
 
     Parameters
     ----------
@@ -155,7 +177,7 @@ class ArrayData(LabelledData):
     def examples(self) -> Examples:
         """Return all examples with their classes."""
 
-    def _encoding(self, n_steps: int, n_features: int) -> ArrayEncoding:
+    def _encoding(self, n_steps: int | None, n_features: int) -> ArrayEncoding:
         return ArrayEncoding(n_steps, n_features, self.normalise)
 
     def pool(self) -> tuple[Clips, ArrayEncoding]:
@@ -163,7 +185,7 @@ class ArrayData(LabelledData):
         x, y, group = self.examples()
         assert y is not None
         self._classes = in_order(y)
-        encoding = self._encoding(*x.shape[1:])
+        encoding = self._encoding(*_shape(x))
         signals = encoding.encode(x)
         labels = np.searchsorted(np.array(sorted(self._classes)), np.array(y))
         order = [self._classes.index(name) for name in sorted(self._classes)]
@@ -190,7 +212,7 @@ class ArrayData(LabelledData):
 
 
 def tracks_of(
-    clips: NDArray[Any], ids: list[str], classes: list[str], group: list[str] | None
+    clips: Data, ids: list[str], classes: list[str], group: list[str] | None
 ) -> list[str]:
     """Return the track of each example: its group or itself, and one for equal examples.
 
@@ -203,6 +225,12 @@ def tracks_of(
     for line in copies.tell(list(zip(ids, classes, strict=True)), same):
         warnings.warn(line.replace("recording", "example"), stacklevel=4)
     return copies.join(ids if group is None else group, same)
+
+
+def _joined(first: Data, second: Data) -> Data:
+    if isinstance(first, Ragged) or isinstance(second, Ragged):
+        return Ragged.of([*first, *second])
+    return np.concatenate([first, second])
 
 
 @final
@@ -252,7 +280,7 @@ class Arrays(ArrayData):
         self.labels = None if labels is None else given_path(labels)
         self._n_before_test = 0
 
-    def _encoding(self, n_steps: int, n_features: int) -> ArrayEncoding:
+    def _encoding(self, n_steps: int | None, n_features: int) -> ArrayEncoding:
         return ArrayEncoding(n_steps, n_features, self.normalise, self.target, self.group)
 
     def examples(self) -> Examples:
@@ -281,11 +309,11 @@ class Arrays(ArrayData):
 
     def _with_test(self, found: Examples, path: Path) -> Examples:
         test = read_examples(path, self.target, self.group)
-        if test.x.shape[1:] != found.x.shape[1:]:
+        (T, D), (T_test, D_test) = _shape(found.x), _shape(test.x)
+        if D_test != D or (T_test != T and None not in (T, T_test)):
             raise DataError(
-                f"dataset.test={path} has examples of {test.x.shape[1]} steps of {test.x.shape[2]} "
-                f"value(s), {self.root} of {found.x.shape[1]} of {found.x.shape[2]}: give files of "
-                "one data set"
+                f"dataset.test={path} has examples of {_told(test.x)}, {self.root} of "
+                f"{_told(found.x)}: give files of one data set"
             )
         if test.y is None or (test.group is None) != (found.group is None):
             raise DataError(f"dataset.test={path} lacks classes or groups that {self.root} has")
@@ -296,7 +324,7 @@ class Arrays(ArrayData):
                 "files of one data set"
             )
         return Examples(
-            np.concatenate([found.x, test.x]),
+            _joined(found.x, test.x),
             [*(found.y or ()), *test.y],
             None if found.group is None or test.group is None else [*found.group, *test.group],
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
 from ..layers.spec import Codes
+from ..ragged import Data, Ragged
 from ..runtime import memory
 from . import copies
 from .clips import Clips
@@ -42,12 +43,12 @@ class TextEncoding(InputEncoding):
 
     Parameters
     ----------
-    n_steps : int
-        Symbols T of each piece.
+    n_steps : int or None
+        Symbols T of each piece; None where strings are taken whole, of any length.
     vocabulary : str
         The symbols of the training set; the first has code 1. Code 0 is every other symbol.
     cut : bool
-        Strings are cut into pieces; False takes only strings of T symbols.
+        Strings are cut into pieces of T symbols; False takes only strings of T symbols.
 
     Raises
     ------
@@ -55,12 +56,13 @@ class TextEncoding(InputEncoding):
         If the vocabulary has a symbol twice, or too many.
     """
 
-    n_steps: int
+    n_steps: int | None
     vocabulary: str = ""
     cut: bool = False
 
     def __post_init__(self) -> None:
-        check_integer("dataset.length", self.n_steps, low=1)
+        if self.n_steps is not None:
+            check_integer("dataset.length", self.n_steps, low=1)
         if len(set(self.vocabulary)) < len(self.vocabulary):
             raise ConfigError(f"the vocabulary {self.vocabulary[:40]!r} has a symbol twice")
         if len(self.vocabulary) > _MOST_SYMBOLS:
@@ -81,7 +83,8 @@ class TextEncoding(InputEncoding):
 
     def describe(self) -> str:
         """Return what a piece is, in a few words."""
-        return f"{self.n_steps} symbols of {len(self.vocabulary)} ({self.vocabulary[:40]})"
+        symbols = f"{self.n_steps} symbols" if self.n_steps else "symbols"
+        return f"{symbols} of {len(self.vocabulary)} ({self.vocabulary[:40]})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""
@@ -144,9 +147,11 @@ def _points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 
 
-def _pieces(text: Text, n_steps: int) -> tuple[NDArray[np.uint32], list[str]]:
+def _pieces(text: Text, n_steps: int | None) -> tuple[NDArray[np.uint32], list[str]]:
     """Return the pieces (n, T) of a string and their names; a remainder is dropped."""
     points = _points(text.text)
+    if n_steps is None:
+        return points[None], [text.name]
     n = len(points) // n_steps
     names = [
         text.name if len(points) == n_steps else f"{text.name}@{i * n_steps}" for i in range(n)
@@ -154,14 +159,12 @@ def _pieces(text: Text, n_steps: int) -> tuple[NDArray[np.uint32], list[str]]:
     return points[: n * n_steps].reshape(n, n_steps), names
 
 
-def stream_texts(
-    path: str | Path, encoding: TextEncoding
-) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
+def stream_texts(path: str | Path, encoding: TextEncoding) -> Iterator[tuple[Data, list[str]]]:
     """Encode the strings of a file for prediction, exactly as in training, some at a time.
 
     Yields
     ------
-    codes : array of uint8, shape (n, T)
+    codes : array of uint8, shape (n, T), or Ragged
     ids : list of str
         Names of the pieces.
 
@@ -171,6 +174,12 @@ def stream_texts(
         As `read_texts`, and for strings of a length that the model does not read.
     """
     texts, T = read_texts(Path(path)), encoding.n_steps
+    if T is None:
+        for at in range(0, len(texts), _AT_ONCE):
+            some = texts[at : at + _AT_ONCE]
+            codes = Ragged.of([encoding.encode(_points(text.text)) for text in some])
+            yield codes, [text.name for text in some]
+        return
     wrong = [t for t in texts if (len(t.text) < T if encoding.cut else len(t.text) != T)]
     if wrong and (not encoding.cut or len(wrong) == len(texts)):
         raise DataError(
@@ -184,7 +193,7 @@ def stream_texts(
             yield encoding.encode(points[at : at + _AT_ONCE]), names[at : at + _AT_ONCE]
 
 
-def _warn_short(count: int, n_steps: int) -> None:
+def _warn_short(count: int, n_steps: int | None) -> None:
     if count:
         warnings.warn(
             f"{count} string(s) of fewer than {n_steps} symbols are left out",
@@ -205,7 +214,7 @@ class Strings(LabelledData):
         Folder with a file for each class; labels follow the alphabet of their names.
     length : int or None
         Strings are cut into pieces of so many symbols, and all pieces of a string are of one
-        track. None takes each string whole; they must then be of one length.
+        track. None takes each string whole; where not all are of one length, models read any.
     **options
         Options of `LabelledData`.
 
@@ -238,8 +247,8 @@ class Strings(LabelledData):
             found = read_texts(path)
             texts += found
             labels += [label] * len(found)
-        n_steps = self.length or self._common_length(texts)
-        long = [i for i, text in enumerate(texts) if len(text.text) >= n_steps]
+        n_steps = self.length or _common_length(texts)
+        long = [i for i, text in enumerate(texts) if len(text.text) >= (n_steps or 1)]
         _warn_short(len(texts) - len(long), n_steps)
         if not long:
             raise DataError(
@@ -253,7 +262,7 @@ class Strings(LabelledData):
         tracks = copies.join([f"{texts[i].name}#{i}" for i in long], same)
         counts = list(map(len, pieces))
         clips = Clips(
-            np.concatenate(pieces),
+            np.concatenate(pieces) if n_steps else Ragged.of([text for (text,) in pieces]),
             np.repeat(np.array([labels[i] for i in long], np.int64), counts),
             tuple(name for each in names for name in each),
             tuple(track for track, n in zip(tracks, counts, strict=True) for _ in range(n)),
@@ -267,16 +276,19 @@ class Strings(LabelledData):
     ) -> tuple[Clips, InputEncoding]:
         """Give the symbols of the training set their codes."""
         assert isinstance(encoding, TextEncoding)
-        symbols = np.unique(pool.codes[train]).astype("<u4").tobytes()
+        symbols = np.unique(_flat(pool.codes[train])).astype("<u4").tobytes()
         learned = replace(encoding, vocabulary=symbols.decode("utf-32-le"))
-        codes = learned.encode(pool.codes.astype(np.uint32, copy=False))
-        if unseen := np.unique(pool.codes[codes == 0]).tolist():
+        points = _flat(pool.codes).astype(np.uint32, copy=False)
+        codes = learned.encode(points)
+        if unseen := np.unique(points[codes == 0]).tolist():
             shown = ", ".join(repr(chr(point)) for point in unseen[:9])
             warnings.warn(
                 f"{len(unseen)} symbol(s) are not in the training set, and are one to the model, "
                 f"code 0: {shown}",
                 stacklevel=4,
             )
+        if isinstance(pool.codes, Ragged):
+            return replace(pool, codes=Ragged(codes, pool.codes.lengths)), learned
         return replace(pool, codes=codes), learned
 
     def _files(self) -> list[Path]:
@@ -293,13 +305,11 @@ class Strings(LabelledData):
             )
         return files
 
-    def _common_length(self, texts: list[Text]) -> int:
-        short = min(texts, key=lambda text: len(text.text))
-        long = max(texts, key=lambda text: len(text.text))
-        if len(short.text) != len(long.text):
-            raise DataError(
-                f"{self.root} has strings of {len(short.text)} ({short.name}) to {len(long.text)} "
-                f"symbols ({long.name}): set dataset.length={len(short.text)} to cut them into "
-                "pieces of one length"
-            )
-        return len(short.text)
+
+def _common_length(texts: list[Text]) -> int | None:
+    lengths = {len(text.text) for text in texts}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _flat(codes: Data) -> NDArray[Any]:
+    return codes.values if isinstance(codes, Ragged) else codes

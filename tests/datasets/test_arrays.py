@@ -235,7 +235,16 @@ ODD = {
         "a missing value",
     ),
     "text.arff": (b"hello\n", "cannot be read|numeric|class last"),
-    "unequal.ts": (b"@classLabel true a b\n@data\n1,2,3:a\n1,2:b\n", "series of 2 to 3 steps"),
+    "unequal.ts": (
+        b"@classLabel true a b\n@data\n1,2:3,4:a\n1,2,3:1,2:b\n",
+        "an example, 1, whose dimensions have 2 to 3 steps",
+    ),
+    "zero.npz": (saved(x=np.zeros(0), lengths=np.zeros(0, int)), "holds no examples"),
+    "more.npz": (saved(x=np.zeros(5), lengths=[2, 4]), "lengths that do not fit x: .* 6 steps"),
+    "float.npz": (saved(x=np.zeros(5), lengths=[2.0, 3.0]), "lengths that do not fit x"),
+    "long.npz": (saved(x=np.zeros((2, 3)), lengths=[4, 1]), "clip 0 has 4 steps"),
+    "no_step.npz": (saved(x=np.zeros((2, 3)), lengths=[0, 1]), "clip 0 has 0 steps"),
+    "nan.npz": (saved(x=[1.0, 2, np.nan], lengths=[1, 2]), "a missing value .* in example 1"),
     "gap.ts": (b"@classLabel true a b\n@data\n1,?,3:a\n", r"missing value \(\?\) in line 3"),
     "targets.ts": (b"%# a\n@targetlabel true\n@data\n1,2,3:0.5\n", "numbers as targets"),
     "relational.arff": (

@@ -66,13 +66,6 @@ def test_equal_strings_are_one_track(tmp_path):
     assert "no track is in more than one set" in data.describe()
 
 
-def test_unequal_lengths_are_refused_with_the_remedy(tmp_path):
-    (tmp_path / "a.txt").write_text("abcd\nabc\n\n")
-    (tmp_path / "b.txt").write_text("abcde\n")
-    with pytest.raises(DataError, match=r"3 \(a.txt:2\) to 5 symbols \(b.txt:1\): set dataset.len"):
-        Strings(tmp_path).load()
-
-
 def test_short_strings_are_left_out(genes):
     with (genes / "a.fasta").open("a") as file:
         file.write(">short\nACG\n")
