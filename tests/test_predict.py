@@ -101,7 +101,25 @@ def test_prints_clips_and_a_verdict_as_the_python_api(model_file, wav, capsys):
         assert row[2] == f"[{p[0]:.4f} {p[1]:.4f}]"
     mean = expected.probabilities.mean(axis=0).max()
     assert out[5].startswith(f"{path}: {names[expected.verdict]}, mean probability {mean:.4f}")
-    assert "of 4 clips" in out[5]
+    assert out[5].endswith("of 4 clips, converted from 1000 Hz")
+    assert out[0] == f"model  {model_file}: low, high; reads {expected_reads(model_file)}"
+
+
+def expected_reads(path):
+    return Classifier.load(path).encoding.describe()
+
+
+def test_what_was_converted_is_told(model_file, tmp_path, capsys):
+    noise = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    for rate, channels, told in (
+        (100, 1, "clips"),
+        (100, 2, "clips, converted from 2 channels"),
+        (200, 2, "clips, converted from 200 Hz, 2 channels"),
+    ):
+        soundfile.write(tmp_path / "a.wav", noise[:, :channels], rate)
+        code, out, err = run(capsys, f"model={model_file}", f"audio={tmp_path / 'a.wav'}")
+        assert (code, err) == (0, [])
+        assert out[-2].endswith(told)
 
 
 @pytest.mark.filterwarnings("always::nnjit.errors.SkippedFileWarning")

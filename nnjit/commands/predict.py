@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, audio = parse(arguments)
         name, classifier = _load(options)
         recordings = _recordings(audio)
-        say(f"model  {name}: {', '.join(classifier.classes)}")
+        reads = classifier.encoding.describe()
+        say(f"model  {name}: {', '.join(classifier.classes)}; reads {reads}")
         judged = sum(_judge(classifier, path, len(recordings) > 1) for path in recordings)
         if not judged:
             raise DataError(f"none of the {len(recordings)} recordings could be judged")
@@ -89,6 +90,8 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
     """Print the prediction on each clip and the verdict on the file; tell whether it was read."""
     import warnings
 
+    from ..datasets.kinds import conversion
+
     try:
         prediction = classifier.predict_file(path)
     except DataError as error:
@@ -104,8 +107,11 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
         say(f"{clip:<{width}}  {names[label]}  [{' '.join(f'{value:.4f}' for value in p)}]")
     verdict, mean = prediction.verdict, prediction.probabilities.mean(axis=0)
     share = (prediction.predictions == verdict).mean()
+    converted = conversion(path, classifier.encoding)
     say(
         f"{path}: {names[verdict]}, mean probability {mean[verdict]:.4f}, "
-        f"{share:.0%} of {len(prediction.ids)} clips\n"
+        f"{share:.0%} of {len(prediction.ids)} clips"
+        + f", converted from {converted}" * bool(converted)
+        + "\n"
     )
     return True

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..options import check_options
+from . import audio
 from .arrays import ArrayEncoding, stream_examples
-from .audio import stream_file
 from .encode import Encoding
 from .inputs import InputEncoding
 from .strings import TextEncoding, stream_texts
@@ -17,19 +17,24 @@ Read = Iterator[tuple[Any, list[str]]]  # what a model reads, a few clips at a t
 
 def _stream_recording(path: str | Path, encoding: Encoding) -> Read:
     name = Path(path).name
-    for clips, offsets in stream_file(path, encoding):
+    for clips, offsets in audio.stream_file(path, encoding):
         yield clips, [f"{name}@{round(float(s), 4)}s" for s in offsets]
+
+
+def _as_it_is(path: str | Path, encoding: InputEncoding) -> str:
+    return ""
 
 
 class _Kind(NamedTuple):
     encoding: type[InputEncoding]
     stream: Callable[[str | Path, Any], Read]
+    conversion: Callable[[str | Path, Any], str]
 
 
 _KINDS = {
-    "recording": _Kind(Encoding, _stream_recording),
-    "array": _Kind(ArrayEncoding, stream_examples),
-    "text": _Kind(TextEncoding, stream_texts),
+    "recording": _Kind(Encoding, _stream_recording, audio.conversion),
+    "array": _Kind(ArrayEncoding, stream_examples, _as_it_is),
+    "text": _Kind(TextEncoding, stream_texts, _as_it_is),
 }
 
 
@@ -52,6 +57,11 @@ def from_plain(values: Mapping[str, Any]) -> InputEncoding:
         raise ConfigError(f"there is no encoding of kind {kind!r}")
     check_options("encoding", _KINDS[kind].encoding, options)
     return _KINDS[kind].encoding(**options)
+
+
+def conversion(path: str | Path, encoding: InputEncoding) -> str:
+    """Return what a file that can be read is converted from, "" where it is taken as it is."""
+    return _KINDS[_kind(encoding)].conversion(path, encoding)
 
 
 def stream(path: str | Path, encoding: InputEncoding) -> Read:

@@ -80,6 +80,8 @@ class AudioFile:
     ----------
     channels : int
         Number of channels of what `blocks` yields.
+    recorded : int
+        Number of channels of the file.
     rate : float
         Samples per second.
     size : int
@@ -100,11 +102,12 @@ class AudioFile:
             self.size = os.fstat(file.fileno()).st_size
             self._content = content(file, self.size)
             self.remarks = list(self._content.remarks)
-            rates, channels = set(), set()
+            rates, channels, recorded = set(), set(), set()
             for part in self._content.parts:
                 with self._open(file, part) as sound:
                     rates.add(float(sound.samplerate))
                     channels.add(1 if mixed else sound.channels)
+                    recorded.add(sound.channels)
                     self._check_whole_frames(file, sound)
         if len(rates) > 1:
             raise DataError(
@@ -116,7 +119,7 @@ class AudioFile:
                 f"holds recordings of {' and '.join(map(str, sorted(channels)))} channels, one "
                 "after another: split it"
             )
-        (self.rate,), (self.channels,) = rates, channels
+        (self.rate,), (self.channels,), self.recorded = rates, channels, max(recorded)
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
         """Yield the samples, nominally in [-1, 1]: the mean over the channels, or each of them.
