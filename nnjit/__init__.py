@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Flatten as Flatten
+    from .layers import GlobalAveragePooling1D as GlobalAveragePooling1D
+    from .layers import GlobalMaxPooling1D as GlobalMaxPooling1D
+    from .layers import LastStep as LastStep
     from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
@@ -37,7 +40,10 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
     __version__ = "0+unknown"
 
 _HOMES = {
-    "layers": ("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
+    "layers": (
+        *("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
+        *("GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
+    ),
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),
     "ragged": ("Ragged",),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .activations import Activation
 from .errors import ConfigError, ShapeError, short
-from .layers import LAYERS, Codes, Dense, Flatten, Layer, Parameter, Recurrent, Signal
+from .layers import LAYERS, Codes, Dense, Layer, Parameter, Recurrent, Signal
 from .layers.tiles import gathered, tile, tile_states, untile
 from .options import check_options, expect
 from .parts import Part
@@ -142,15 +142,17 @@ class Sequential(Part):
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, list[Any]]:
         """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`."""
-        lengths = {}
+        lengths = None
         if isinstance(data, Ragged):
-            x, lengths["lengths"] = data.gathered(rows)
+            x, lengths = data.gathered(rows)
         else:
             x = gathered(data, rows)
         caches: list[Any] = []
         for layer in self.layers[:-1]:
-            options = lengths if isinstance(layer, Recurrent) else {}
+            told = {"lengths": lengths}
+            options = {name: told[name] for name in layer.takes}
             x, cache = layer.forward(x, training=training, rng=rng, **options)
+            lengths = None if lengths is None else layer.lengths_after(lengths)
             caches.append(cache)
         return untile(self.head.linear(x), len(rows)), [*caches, x]
 
@@ -206,7 +208,7 @@ class Sequential(Part):
             Where a layer needs the whole stream at once, or ``state`` is not of this model.
         """
         for layer in self.layers:
-            if isinstance(layer, Flatten):
+            if layer.needs_all_steps:
                 raise ShapeError(
                     f"{layer.name} needs all steps at once, and a stream has no end: take it out, "
                     "and set return_sequences=false in the recurrent layer before it"

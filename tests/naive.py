@@ -85,6 +85,21 @@ def dropout(x, keep, rate):
     return np.where(keep, x / (1 - rate), 0)
 
 
+# Layers over the steps of sequences: x is (N, T, D).
+
+
+def global_average_pooling(x):
+    return x.mean(axis=1)
+
+
+def global_max_pooling(x):
+    return x.max(axis=1)
+
+
+def last_step(x):
+    return x[:, -1]
+
+
 # Activations of logits z (N, units).
 
 ACTIVATIONS = {

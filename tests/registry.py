@@ -1,4 +1,4 @@
-"""The cells under test. A new cell is a function in naive.py, one in twins.py and a row here.
+"""What is under test. A new cell or layer is a function in naive.py and twins.py, and a row here.
 
 The row drives parity with NumPy and torch, gradients, dtypes, checkpoints, threads and edge cases.
 """
@@ -13,7 +13,17 @@ import pytest
 import twins
 
 from nnjit.kernels._lanes import LANES
-from nnjit.layers import GRU, LSTM, RNN, Codes, Signal
+from nnjit.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Codes,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    LastStep,
+    Layer,
+    Signal,
+)
 from nnjit.layers.gradients import as_array
 from nnjit.layers.recurrent import Recurrent
 
@@ -38,6 +48,35 @@ CELLS = [
     Cell("lstm", LSTM, naive.lstm, twins.lstm),
 ]
 
+
+@dataclass(frozen=True)
+class StepLayer:
+    """A layer over the steps of sequences, which every test of test_step_layers.py takes."""
+
+    name: str
+    layer: Callable[[], Layer]
+    naive: Callable[..., np.ndarray]  # (x (N, T, D), **params) -> outputs
+    torch: Callable[..., object]  # the same on tensors
+    any_length: bool = True
+
+
+STEP_LAYERS = [
+    StepLayer(
+        "global_average_pooling",
+        GlobalAveragePooling1D,
+        naive.global_average_pooling,
+        twins.global_average_pooling,
+    ),
+    StepLayer(
+        "global_max_pooling",
+        GlobalMaxPooling1D,
+        naive.global_max_pooling,
+        twins.global_max_pooling,
+    ),
+    StepLayer("last_step", LastStep, naive.last_step, twins.last_step),
+]
+
+every_step_layer = pytest.mark.parametrize("row", STEP_LAYERS, ids=lambda row: row.name)
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 both_inputs = pytest.mark.parametrize("kind", ["signal", "codes"])
 both_outputs = pytest.mark.parametrize("sequences", [True, False], ids=["sequences", "last"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-FILES = ["test_cells.py", "test_layers.py", "test_optimizers.py"]
+FILES = ["test_cells.py", "test_layers.py", "test_step_layers.py", "test_optimizers.py"]
 DRAWN = "test_cell_compiler.py"
 SHORT = "not slow and not compiled"
 

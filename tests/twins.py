@@ -54,6 +54,18 @@ def _reorder(m, gates, order):
     return torch.cat([parts[i] for i in order], dim=-1)
 
 
+def global_average_pooling(x):
+    return torch.nn.functional.adaptive_avg_pool1d(x.mT, 1)[..., 0]
+
+
+def global_max_pooling(x):
+    return torch.nn.functional.adaptive_max_pool1d(x.mT, 1)[..., 0]
+
+
+def last_step(x):
+    return x[:, -1]
+
+
 def leaves(arrays):
     """Copy a dict of arrays to tensors that collect gradients."""
     return {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}

@@ -5,6 +5,7 @@ from .bptt import Bptt
 from .dense import Dense
 from .dropout import Dropout
 from .flatten import Flatten
+from .global_pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .gru import GRU
 from .lstm import LSTM
 from .recurrent import Recurrent
@@ -12,7 +13,12 @@ from .rnn import RNN
 from .spec import Codes, FlatCodes, Signal, Vector
 
 LAYERS: dict[str, type[Layer]] = {
-    kind.__name__: kind for kind in (RNN, GRU, LSTM, Recurrent, Dense, Flatten, Dropout)
+    kind.__name__: kind
+    for kind in (
+        *(RNN, GRU, LSTM, Recurrent),
+        *(Dense, Flatten, Dropout),
+        *(GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep),
+    )
 }
 
 __all__ = [
@@ -26,6 +32,9 @@ __all__ = [
     "Dropout",
     "FlatCodes",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
+    "LastStep",
     "Layer",
     "Parameter",
     "Recurrent",

@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,8 @@ class Layer(Part, ABC):
 
     name: str = ""
     is_first: bool = False  # nothing lies before it that needs the gradients of its inputs
+    takes: ClassVar[tuple[str, ...]] = ()  # what forward is told of a batch: "lengths"
+    needs_all_steps: ClassVar[bool] = False  # a stream in pieces cannot go through
     params: dict[str, Array]
 
     @abstractmethod
@@ -109,6 +111,10 @@ class Layer(Part, ABC):
     @abstractmethod
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs (None for codes) and of the parameters."""
+
+    def lengths_after(self, lengths: Array) -> Array:
+        """Return the steps of clips in the outputs, from those in the inputs, (tiles, LANES)."""
+        return lengths
 
     def config(self) -> dict[str, Any]:
         """Return the class and its options: all that is needed to make the layer again."""

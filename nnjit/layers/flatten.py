@@ -13,6 +13,8 @@ from .spec import Codes, FlatCodes, Signal, Spec, Vector
 class Flatten(Layer):
     """(N, T, D) to (N, T D), and codes to flat codes; a view in both directions."""
 
+    needs_all_steps = True
+
     def connect(self, spec: Spec) -> Spec:
         """Take anything of one length, as Keras does; see `Layer.connect`."""
         if not isinstance(spec, Codes | Signal):
@@ -20,7 +22,8 @@ class Flatten(Layer):
         if spec.n_steps is None:
             raise ShapeError(
                 f"{self.name} needs clips of one length, got {spec}: take the last state instead, "
-                "return_sequences=false in the recurrent layer before it, or cut them to one length"
+                "return_sequences=false in the recurrent layer before it, LastStep or "
+                "GlobalAveragePooling1D, or cut them to one length"
             )
         if isinstance(spec, Codes):
             return FlatCodes(spec.n_steps, spec.levels)

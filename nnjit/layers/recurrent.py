@@ -85,6 +85,7 @@ class Recurrent(Layer):
         Where there is no such cell, gate or activation, or the equations cannot be compiled.
     """
 
+    takes = ("lengths",)
     bptt: Bptt = Bptt()
     codes: bool = False
     _ragged: bool = False

@@ -1,0 +1,206 @@
+"""Layers over the steps of sequences: every row of the registry, on one length and on any."""
+
+import numpy as np
+import pytest
+import torch
+import twins
+from omegaconf import OmegaConf
+from registry import (
+    FEATURES,
+    STEP_LAYERS,
+    assert_gradient,
+    both_dtypes,
+    build,
+    every_step_layer,
+    forward,
+    forward_backward,
+    from_tiles,
+    to_tiles,
+)
+
+import nnjit
+from nnjit import Dense, GlobalAveragePooling1D, Sequential
+from nnjit.config.build import build as from_configuration
+from nnjit.errors import ShapeError
+from nnjit.layers import LAYERS, Codes, Signal, Vector
+from nnjit.layers.gradients import as_array
+from nnjit.runtime import threads
+
+any_length = pytest.mark.parametrize(
+    "row", [row for row in STEP_LAYERS if row.any_length], ids=lambda row: row.name
+)
+batches = pytest.mark.parametrize(("N", "T"), [(1, 9), (16, 70), (33, 20)])
+
+
+@pytest.mark.interpreted
+@every_step_layer
+@batches
+def test_outputs_of_the_naive_form_and_gradients_of_torch(row, N, T, rng):
+    layer, x = build(row.layer(), Signal(T, FEATURES)), rng.normal(size=(N, T, FEATURES))
+    expected = row.naive(x, **layer.params)
+    dy = rng.normal(size=expected.shape)
+    y, dx, grads = forward_backward(layer, x, dy)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+
+    params, signal = twins.leaves(layer.params), torch.tensor(x, requires_grad=True)
+    theirs = row.torch(signal, **params)
+    theirs.backward(torch.tensor(dy))
+    np.testing.assert_allclose(y, theirs.detach(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dx, signal.grad, rtol=0, atol=1e-11)
+    trained = {name for name, p in params.items() if p.grad is not None}
+    assert set(grads) == trained
+    for name in trained:
+        np.testing.assert_allclose(grads[name], params[name].grad, rtol=0, atol=1e-10)
+
+
+@every_step_layer
+def test_gradients_are_the_differences(row, rng):
+    layer, x = build(row.layer(), Signal(12, FEATURES)), rng.normal(size=(18, 12, FEATURES))
+    dy = rng.normal(size=forward(layer, x).shape)
+    _, dx, grads = forward_backward(layer, x, dy)
+
+    def f():
+        return (forward(layer, x, training=True) * dy).sum()
+
+    assert_gradient(f, x, dx, rng)
+    for name, gradient in grads.items():
+        assert_gradient(f, layer.params[name], gradient, rng)
+
+
+@every_step_layer
+@both_dtypes
+def test_dtypes_are_kept(row, dtype, rng):
+    layer = build(row.layer(), Signal(40, FEATURES), dtype)
+    x = rng.normal(size=(5, 40, FEATURES)).astype(dtype)
+    y, dx, grads = forward_backward(layer, x, forward(layer, x))
+    assert {a.dtype for a in (y, dx, *grads.values())} == {np.dtype(dtype)}
+    expected = row.naive(x.astype(float), **{k: v.astype(float) for k, v in layer.params.items()})
+    np.testing.assert_allclose(y, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@every_step_layer
+@pytest.mark.parametrize("N", [1, 40])
+def test_bits_do_not_depend_on_threads(row, N, rng, set_threads, monkeypatch):
+    monkeypatch.setattr(threads, "_WORTH_A_SPAN", 1)
+    x, runs = rng.normal(size=(N, 300, FEATURES)), []
+    dy = rng.normal(size=forward(build(row.layer(), Signal(300, FEATURES)), x).shape)
+    for n in (1, 2, 3):
+        set_threads(n)
+        layer = build(row.layer(), Signal(300, FEATURES), "float32")
+        y, dx, grads = forward_backward(layer, x.astype(np.float32), dy)
+        runs.append([y, dx, *grads.values(), *layer.params.values()])
+    for run in runs[1:]:
+        for array, expected in zip(run, runs[0], strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def on_any_length(layer, x, lengths, dy):
+    """Return outputs, input gradients and parameter gradients of clips with lengths."""
+    told = {"lengths": to_tiles(np.array(lengths))} if "lengths" in layer.takes else {}
+    if "n_clips" in layer.takes:
+        told["n_clips"] = len(x)
+    y, cache = layer.forward(to_tiles(x), training=True, **told)
+    dx, grads = layer.backward(to_tiles(dy, pad="zeros"), cache)
+    return from_tiles(y, len(x)), from_tiles(dx, len(x)), {k: as_array(v) for k, v in grads.items()}
+
+
+@any_length
+def test_padding_changes_no_bit(row, rng):
+    lengths, more = [40, 9, 23, 33, 12, 40, 17, 10, 39, 38, 9, 14, 25, 26, 31, 8, 11, 19], 150
+    N, T = len(lengths), max(lengths)
+    layer = build(row.layer(), Signal(None, FEATURES))
+    after = layer.lengths_after(np.array(lengths))
+    x = rng.normal(size=(N, T + more, FEATURES))
+    dy = rng.normal(size=forward(layer, x).shape)
+    steps = dy.ndim == 3
+    if steps:  # what lies behind has no gradient
+        dy[np.arange(dy.shape[1]) >= after[:, None]] = 0
+    noise = np.where((np.arange(T + more) < np.array(lengths)[:, None])[..., None], x, 7.5)
+    tight_dy = dy[:, : after.max()] if steps else dy
+    runs = [
+        on_any_length(layer, x, lengths, dy),
+        on_any_length(layer, noise, lengths, dy),
+        on_any_length(layer, np.ascontiguousarray(x[:, :T]), lengths, tight_dy),
+    ]
+    y, dx, grads = runs[0]
+    assert not dx[np.arange(T + more) >= np.array(lengths)[:, None]].any()
+    for other_y, other_dx, other_grads in runs[1:]:
+        np.testing.assert_array_equal(other_dx, dx[:, : other_dx.shape[1]])
+        for n in range(N):
+            inside = slice(after[n]) if steps else slice(None)
+            np.testing.assert_array_equal(other_y[n][inside], y[n][inside])
+        for name, gradient in grads.items():
+            np.testing.assert_array_equal(other_grads[name], gradient)
+
+
+@any_length
+def test_a_clip_alone_has_the_bits_that_it_has_among_others(row, rng):
+    lengths = [40, 9, 23]
+    layer = build(row.layer(), Signal(None, FEATURES))
+    if "n_clips" in layer.takes:
+        pytest.skip("its outputs depend on the batch")
+    after = layer.lengths_after(np.array(lengths))
+    x = rng.normal(size=(3, 40, FEATURES))
+    dy = rng.normal(size=forward(layer, x).shape)
+    if dy.ndim == 3:
+        dy[np.arange(dy.shape[1]) >= after[:, None]] = 0
+    y, dx, _ = on_any_length(layer, x, lengths, dy)
+    for n, length in enumerate(lengths):
+        inside = slice(after[n]) if dy.ndim == 3 else slice(None)
+        own = np.ascontiguousarray(x[n : n + 1, :length])
+        alone, dalone, _ = forward_backward(layer, own, dy[n : n + 1][:, inside])
+        np.testing.assert_array_equal(alone[0], y[n][inside])
+        np.testing.assert_array_equal(dalone[0], dx[n, :length])
+        np.testing.assert_allclose(alone, row.naive(own, **layer.params), rtol=0, atol=1e-12)
+
+
+def as_part(layer):
+    """Return a layer as a configuration says it."""
+    options = layer.config()
+    return {"_target_": f"nnjit.layers.{options.pop('layer')}", **options}
+
+
+@every_step_layer
+def test_a_model_with_it_is_built_from_a_configuration_and_recorded(row, rng):
+    layer = row.layer()
+    name = type(layer).__name__
+    assert getattr(nnjit, name) is LAYERS[name]
+    described = [as_part(layer)]
+    if isinstance(build(layer, Signal(40, FEATURES)).connect(Signal(40, FEATURES)), Signal):
+        described.append(as_part(GlobalAveragePooling1D()))
+    described.append(as_part(Dense(2, "softmax")))
+    part = {"_target_": "nnjit.Sequential", "layers": described, "dtype": "float64"}
+    model = from_configuration(OmegaConf.create({"model": part}), "model", Sequential)
+    assert model.layers[0].config() == layer.config()
+    model.build(Signal(40, FEATURES))
+    x = rng.normal(size=(20, 40, FEATURES))
+    model.forward(x, training=True, rng=rng)
+    again = Sequential.from_config(model.config(), model.params)
+    np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
+
+
+@every_step_layer
+@pytest.mark.parametrize("spec", [Vector(8), Codes(5, 4)], ids=str)
+def test_it_takes_sequences_of_vectors_only(row, spec):
+    layer = row.layer()
+    layer.name = "it"
+    with pytest.raises(ShapeError, match=r"it expected \(N, T, D\), got .*: "):
+        layer.connect(spec)
+
+
+def test_a_largest_value_that_is_not_a_number_is_seen(rng):
+    layer = build(nnjit.GlobalMaxPooling1D(), Signal(9, 2))
+    x = rng.normal(size=(3, 9, 2))
+    x[1, 4, 0] = np.nan
+    assert np.isnan(forward(layer, x)).tolist() == [[False] * 2, [True, False], [False] * 2]
+
+
+def test_a_stream_has_a_last_step_and_no_mean(rng):
+    x = rng.normal(size=(3, 30, 2))
+    model = Sequential([nnjit.GRU(3, return_sequences=True), nnjit.LastStep(), Dense(2)])
+    model.build(Signal(30, 2))
+    _, state = model.stream(x[:, :11])
+    np.testing.assert_array_equal(model.stream(x[:, 11:], state)[0], model.predict_proba(x))
+    model = Sequential([GlobalAveragePooling1D(), Dense(2)]).build(Signal(30, 2))
+    with pytest.raises(ShapeError, match="globalaveragepooling1d needs all steps at once"):
+        model.stream(x)
