@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .layers import LSTM as LSTM
     from .layers import RNN as RNN
     from .layers import Codes as Codes
+    from .layers import Conv1D as Conv1D
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Flatten as Flatten
@@ -42,7 +43,7 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
 _HOMES = {
     "layers": (
         *("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
-        *("GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
+        *("Conv1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
     ),
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),

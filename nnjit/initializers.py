@@ -1,6 +1,7 @@
-"""Initialisers: ``f(shape, rng) -> float64 array``; shape is (fan_in, fan_out) for weights."""
+"""Initialisers: ``f(shape, rng) -> float64 array``; shape is (..., fan_in, fan_out) of weights."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ def _normal(
     return _drawn(lambda n: rng.normal(0.0, deviation, n), shape)
 
 
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return fan_in and fan_out; as in Keras, axes before the last two count with both."""
+    if len(shape) < 2:
+        return shape[0], 0
+    field = prod(shape[:-2])
+    return field * shape[-2], field * shape[-1]
+
+
 def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """All 0."""
     return np.zeros(shape)
@@ -47,31 +56,31 @@ def normal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
 
 def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    return _normal(np.sqrt(2.0 / sum(shape)), shape, rng)
+    return _normal(np.sqrt(2.0 / sum(_fans(shape))), shape, rng)
 
 
 def xavier_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """U(-a, a) with a**2 = 6 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
-    bound = np.sqrt(6.0 / sum(shape))
+    bound = np.sqrt(6.0 / sum(_fans(shape)))
     return _drawn(lambda n: rng.uniform(-bound, bound, n), shape)
 
 
 def he(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 2 / fan_in) (He et al. 2015)."""
-    return _normal(np.sqrt(2.0 / shape[0]), shape, rng)
+    return _normal(np.sqrt(2.0 / _fans(shape)[0]), shape, rng)
 
 
 def lecun(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 1 / fan_in) (LeCun et al. 1998)."""
-    return _normal(np.sqrt(1.0 / shape[0]), shape, rng)
+    return _normal(np.sqrt(1.0 / _fans(shape)[0]), shape, rng)
 
 
 def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Orthonormal rows or columns: QR of a normal matrix, signs fixed (Saxe et al. 2014)."""
-    rows, columns = shape
+    rows, columns = prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(_normal(1.0, (max(rows, columns), min(rows, columns)), rng))
     q = q * np.sign(np.diag(r))
-    return q if rows >= columns else q.T
+    return (q if rows >= columns else q.T).reshape(shape)
 
 
 INITIALIZERS: dict[str, Initializer] = {

@@ -100,6 +100,34 @@ def last_step(x):
     return x[:, -1]
 
 
+def conv(x, W, b, stride=1, padding="valid", rate=1, activation=lambda z: z):
+    K, _, filters = W.shape
+    padded = np.pad(x, ((0, 0), _ends(x.shape[1], (K - 1) * rate + 1, stride, padding), (0, 0)))
+    starts = range(0, padded.shape[1] - (K - 1) * rate, stride)
+    z = np.zeros((len(x), len(starts), filters))
+    for t, start in enumerate(starts):
+        z[:, t] = b + sum(padded[:, start + k * rate] @ W[k] for k in range(K))
+    return activation(z)
+
+
+def pooling(x, size, stride, padding, f):
+    """f takes the steps of a window that lie in the signal."""
+    T = x.shape[1]
+    before, behind = _ends(T, size, stride, padding)
+    starts = range(-before, T + behind - size + 1, stride)
+    return np.stack([f(x[:, max(s, 0) : s + size], axis=1) for s in starts], axis=1)
+
+
+def _ends(T, span, stride, padding):
+    """Return the steps of padding before and behind a signal."""
+    if padding == "valid":
+        return 0, 0
+    if padding == "causal":
+        return span - 1, 0
+    missing = max((-(-T // stride) - 1) * stride + span - T, 0)
+    return missing // 2, missing - missing // 2
+
+
 # Activations of logits z (N, units).
 
 ACTIVATIONS = {

@@ -10,6 +10,7 @@ from functools import partial
 import naive
 import numpy as np
 import pytest
+import torch
 import twins
 
 from nnjit.kernels._lanes import LANES
@@ -18,6 +19,7 @@ from nnjit.layers import (
     LSTM,
     RNN,
     Codes,
+    Conv1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     LastStep,
@@ -60,6 +62,18 @@ class StepLayer:
     any_length: bool = True
 
 
+def _conv(name, filters, size, any_length=True, stride=1, padding="valid", rate=1, activation=None):
+    layer = partial(Conv1D, filters, size, stride, padding, rate, activation or "identity")
+    options = {"stride": stride, "padding": padding, "rate": rate}
+    ours, theirs = options, options
+    if activation:
+        ours = {**options, "activation": naive.ACTIVATIONS[activation]}
+        theirs = {**options, "activation": getattr(torch, activation)}
+    return StepLayer(
+        name, layer, partial(naive.conv, **ours), partial(twins.conv, **theirs), any_length
+    )
+
+
 STEP_LAYERS = [
     StepLayer(
         "global_average_pooling",
@@ -74,6 +88,18 @@ STEP_LAYERS = [
         twins.global_max_pooling,
     ),
     StepLayer("last_step", LastStep, naive.last_step, twins.last_step),
+    _conv("conv", 5, 4),
+    _conv("conv_of_many", 20, 3, padding="same", activation="tanh"),
+    _conv("conv_same_even", 2, 4, padding="same"),
+    _conv("conv_causal", 9, 3, padding="causal", activation="relu"),
+    _conv("conv_strided", 8, 5, stride=3),
+    _conv("conv_strided_causal", 3, 4, stride=2, padding="causal"),
+    _conv("conv_strided_same", 3, 4, False, stride=3, padding="same"),
+    _conv("conv_gaps", 3, 2, stride=4),
+    _conv("conv_dilated", 4, 3, rate=3),
+    _conv("conv_dilated_same", 9, 3, padding="same", rate=2),
+    _conv("conv_dilated_causal", 3, 2, padding="causal", rate=4, activation="tanh"),
+    _conv("conv_one", 3, 1),
 ]
 
 every_step_layer = pytest.mark.parametrize("row", STEP_LAYERS, ids=lambda row: row.name)

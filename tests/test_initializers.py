@@ -45,6 +45,16 @@ def test_orthogonal(shape, rng):
     np.testing.assert_allclose(product, np.eye(min(shape)), atol=1e-14)
 
 
+def test_axes_before_the_last_two_count_with_both_fans(rng):
+    shape = (5, 40, 30)  # Keras: fan_in 200, fan_out 150
+    for name, variance in {"xavier": 2 / 350, "he": 2 / 200, "lecun": 1 / 200}.items():
+        assert initializers.get(name)(shape, rng).var() == pytest.approx(variance, rel=0.1)
+    bound = np.sqrt(6 / 350)
+    assert np.abs(initializers.xavier_uniform(shape, rng)).max() == pytest.approx(bound, rel=0.01)
+    w = initializers.orthogonal(shape, rng).reshape(200, 30)
+    np.testing.assert_allclose(w.T @ w, np.eye(30), rtol=0, atol=1e-13)
+
+
 def test_orthogonal_signs_are_fair(rng):
     """Without the sign fix of QR, the trace has a bias (and a 1x1 matrix always one sign)."""
     ones = [initializers.orthogonal((1, 1), rng).item() for _ in range(200)]

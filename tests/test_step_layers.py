@@ -21,10 +21,11 @@ from registry import (
 import nnjit
 from nnjit import Dense, GlobalAveragePooling1D, Sequential
 from nnjit.config.build import build as from_configuration
-from nnjit.errors import ShapeError
-from nnjit.layers import LAYERS, Codes, Signal, Vector
+from nnjit.errors import ConfigError, ShapeError
+from nnjit.layers import LAYERS, Bptt, Codes, Conv1D, Signal, Vector
 from nnjit.layers.gradients import as_array
 from nnjit.runtime import threads
+from nnjit.storage.files import weights_digest
 
 any_length = pytest.mark.parametrize(
     "row", [row for row in STEP_LAYERS if row.any_length], ids=lambda row: row.name
@@ -78,6 +79,7 @@ def test_dtypes_are_kept(row, dtype, rng):
     np.testing.assert_allclose(y, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
+@pytest.mark.compiled
 @every_step_layer
 @pytest.mark.parametrize("N", [1, 40])
 def test_bits_do_not_depend_on_threads(row, N, rng, set_threads, monkeypatch):
@@ -204,3 +206,75 @@ def test_a_stream_has_a_last_step_and_no_mean(rng):
     model = Sequential([GlobalAveragePooling1D(), Dense(2)]).build(Signal(30, 2))
     with pytest.raises(ShapeError, match="globalaveragepooling1d needs all steps at once"):
         model.stream(x)
+
+
+# Convolution and pooling.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Conv1D(0, 3), "filters=0 must be 1 or more"),
+        (lambda: Conv1D(3, 0), "kernel_size=0 must be 1 or more"),
+        (lambda: Conv1D(3, 3, strides=-1), "strides=-1 must be 1 or more"),
+        (lambda: Conv1D(3, 3, padding="full"), "padding=full .*choose from valid, same, causal"),
+        (lambda: Conv1D(3, 3, 2, dilation_rate=2), "strides=2 with dilation_rate=2: one must be 1"),
+    ],
+)
+def test_wrong_windows(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_windows_that_clips_do_not_have():
+    layer = build(Conv1D(2, 9, padding="causal"), Signal(3, FEATURES))
+    assert layer.connect(Signal(3, FEATURES)) == Signal(3, 2)
+    with pytest.raises(ShapeError, match="conv1d has windows of 9 steps, and a clip of 8 has none"):
+        build(Conv1D(2, 5, dilation_rate=2), Signal(8, FEATURES))
+    with pytest.raises(ShapeError, match=r"padding=same and strides=2 .*take padding=causal or va"):
+        build(Conv1D(2, 5, 2, padding="same"), Signal(None, FEATURES))
+    model = Sequential([Conv1D(2, 4), nnjit.LastStep(), Dense(2)]).build(Signal(None, FEATURES))
+    with pytest.raises(ShapeError, match="conv1d has windows of 4 steps, and a clip of 3"):
+        model.predict_proba([np.ones((9, FEATURES)), np.ones((3, FEATURES))])
+
+
+def strided_network(n_steps, dtype="float64"):
+    layers = [
+        Conv1D(5, 4, strides=2, padding="causal", activation="relu"),
+        nnjit.GRU(4, return_sequences=True),
+        Conv1D(3, 3, padding="same", activation="tanh"),
+        GlobalAveragePooling1D(),
+        Dense(2, "softmax"),
+    ]
+    return Sequential(layers, dtype).build(Signal(n_steps, FEATURES), seed=3)
+
+
+def test_gradients_of_a_network_of_convolutions(rng):
+    clips = [rng.normal(size=(n, FEATURES)) for n in (30, 7, 18, 25)]
+    assert nnjit.check_gradients(strided_network(None), clips, [0, 1, 1, 0]).ok
+    x = rng.normal(size=(4, 30, FEATURES))
+    assert nnjit.check_gradients(strided_network(30), x, [0, 1, 1, 0]).ok
+
+
+def test_clips_of_any_length_through_strides(rng):
+    model = strided_network(None)
+    clips = [rng.normal(size=(n, FEATURES)) for n in (300, 7, 18, 25, 131)]
+    together = model.predict_proba(clips)
+    for n, clip in enumerate(clips):
+        np.testing.assert_array_equal(model.predict_proba([clip])[0], together[n])
+        fixed = strided_network(len(clip)).predict_proba(clip[None])[0]
+        np.testing.assert_allclose(fixed, together[n], rtol=0, atol=1e-14)
+
+
+@pytest.mark.compiled
+def test_bits_behind_a_convolution_depend_on_neither_threads_nor_checkpoints(rng, set_threads):
+    x, labels = rng.normal(size=(40, 900, FEATURES)), rng.integers(0, 2, 40)
+    weights = set()
+    for n, checkpoint in [(1, "off"), (2, "off"), (3, 128), (1, 128)]:
+        trainer = nnjit.Trainer(
+            nnjit.Adam(0.01), epochs=2, batch_size=20, bptt=Bptt(checkpoint), threads=n
+        )
+        model = strided_network(900, "float32")
+        trainer.fit(model, {"train": (x, labels), "val": (x[:9], labels[:9])})
+        weights.add(weights_digest(model))
+    assert len(weights) == 1

@@ -3,6 +3,7 @@
 The parameters are tensors in nnjit's layout (see `naive`), so autograd returns gradients in it.
 """
 
+import naive
 import torch
 
 torch.set_num_threads(1)  # the products are small
@@ -64,6 +65,26 @@ def global_max_pooling(x):
 
 def last_step(x):
     return x[:, -1]
+
+
+def conv(x, W, b, stride=1, padding="valid", rate=1, activation=lambda z: z):
+    ends = naive._ends(x.shape[1], (len(W) - 1) * rate + 1, stride, padding)
+    padded = torch.nn.functional.pad(x.mT, ends)
+    z = torch.nn.functional.conv1d(padded, W.permute(2, 1, 0), b, stride, 0, rate)
+    return activation(z.mT)
+
+
+def max_pooling(x, size, stride, padding):
+    ends = naive._ends(x.shape[1], size, stride, padding)
+    padded = torch.nn.functional.pad(x.mT, ends, value=-torch.inf)
+    return torch.nn.functional.max_pool1d(padded, size, stride).mT
+
+
+def average_pooling(x, size, stride, padding):
+    ends = naive._ends(x.shape[1], size, stride, padding)
+    pad, pool = torch.nn.functional.pad, torch.nn.functional.avg_pool1d
+    seen = pool(pad(torch.ones_like(x.mT), ends), size, stride)
+    return (pool(pad(x.mT, ends), size, stride) / seen).mT
 
 
 def leaves(arrays):

@@ -2,6 +2,7 @@
 
 from .base import Layer, Parameter
 from .bptt import Bptt
+from .conv import Conv1D
 from .dense import Dense
 from .dropout import Dropout
 from .flatten import Flatten
@@ -16,7 +17,7 @@ LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         *(RNN, GRU, LSTM, Recurrent),
-        *(Dense, Flatten, Dropout),
+        *(Dense, Flatten, Dropout, Conv1D),
         *(GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep),
     )
 }
@@ -28,6 +29,7 @@ __all__ = [
     "RNN",
     "Bptt",
     "Codes",
+    "Conv1D",
     "Dense",
     "Dropout",
     "FlatCodes",
