@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .training.gradcheck import check_gradients as check_gradients
     from .training.optimizers import SGD as SGD
     from .training.optimizers import Adam as Adam
+    from .training.optimizers import AdamW as AdamW
+    from .training.optimizers import RMSprop as RMSprop
     from .training.run import TrainingRun as TrainingRun
     from .training.run_checkpoint import RunCheckpoint as RunCheckpoint
     from .training.trainer import Trainer as Trainer
@@ -48,7 +50,7 @@ _HOMES = {
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),
     "ragged": ("Ragged",),
-    "training.optimizers": ("SGD", "Adam"),
+    "training.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "training.trainer": ("Trainer",),
     "training.callbacks": ("Callback", "EarlyStopping"),
     "training.run": ("TrainingRun",),

@@ -14,7 +14,7 @@ from nnjit.errors import CheckpointError, ConfigError
 from nnjit.storage.files import weights_digest
 from nnjit.training.callbacks import Callback, EarlyStopping
 from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, is_held, run_lock
-from nnjit.training.optimizers import SGD, Adam
+from nnjit.training.optimizers import SGD, Adam, AdamW, RMSprop
 from nnjit.training.schedules import Exponential
 from nnjit.training.trainer import Trainer
 
@@ -22,6 +22,8 @@ OPTIMIZERS = {
     "sgd": lambda: SGD(0.2),
     "momentum": lambda: SGD(0.1, momentum=0.9, schedule=Exponential(0.1, 2)),
     "adam": lambda: Adam(0.05, clip_norm=0.5),
+    "adamw": lambda: AdamW(0.05),
+    "rmsprop": lambda: RMSprop(0.01, momentum=0.5, weight_decay=0.1),
 }
 OPTIONS = {
     "epochs": 4,

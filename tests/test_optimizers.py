@@ -6,7 +6,7 @@ from registry import both_dtypes
 
 from nnjit.errors import ConfigError
 from nnjit.layers.gradients import RowGradient
-from nnjit.training.optimizers import SGD, Adam
+from nnjit.training.optimizers import SGD, Adam, AdamW, RMSprop
 from nnjit.training.schedules import Constant, Exponential, InverseTime
 
 # name -> ours and torch's
@@ -17,6 +17,24 @@ PAIRS = {
     "adam options": (
         Adam(0.02, beta1=0.5, beta2=0.9, epsilon=1e-3),
         lambda p: torch.optim.Adam(p, 0.02, betas=(0.5, 0.9), eps=1e-3),
+    ),
+    "adamw": (AdamW(0.01), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.01)),
+    "adamw options": (
+        AdamW(0.02, beta1=0.5, weight_decay=0.3),
+        lambda p: torch.optim.AdamW(p, 0.02, betas=(0.5, 0.999), weight_decay=0.3),
+    ),
+    "adam with decay": (
+        Adam(0.02, weight_decay=0.3),
+        lambda p: torch.optim.AdamW(p, 0.02, weight_decay=0.3),
+    ),
+    "sgd with decay": (
+        SGD(0.1, weight_decay=0.2),
+        lambda p: torch.optim.SGD(p, 0.1, weight_decay=0.2),
+    ),
+    "rmsprop": (RMSprop(0.01), lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.9)),
+    "rmsprop options": (
+        RMSprop(0.02, rho=0.5, momentum=0.7, epsilon=1e-3),
+        lambda p: torch.optim.RMSprop(p, 0.02, alpha=0.5, eps=1e-3, momentum=0.7),
     ),
 }
 
@@ -56,7 +74,9 @@ def test_equals_torch(name, rng):
     ours, torchs = PAIRS[name]
     params = some_params(rng)
     leaves = {layer: {k: torch.tensor(w) for k, w in g.items()} for layer, g in params.items()}
-    theirs = torchs([leaf for group in leaves.values() for leaf in group.values()])
+    every = [leaf for group in leaves.values() for leaf in group.values()]
+    exempt = [{"params": [leaf for leaf in every if leaf.ndim < 2], "weight_decay": 0}]
+    theirs = torchs([{"params": [leaf for leaf in every if leaf.ndim > 1]}, *exempt])
     for _ in range(6):
         grads = like(params, rng)
         ours.step(params, grads)
@@ -74,8 +94,11 @@ def leaves_as_arrays(leaves):
 @both_dtypes
 @pytest.mark.parametrize(
     "make",
-    [lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam],
-    ids=["sgd", "momentum", "adam"],
+    [
+        *(lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam, AdamW),
+        *(RMSprop, lambda: RMSprop(momentum=0.5)),
+    ],
+    ids=["sgd", "momentum", "adam", "adamw", "rmsprop", "rmsprop momentum"],
 )
 def test_steps_in_place_and_leaves_the_gradients(make, dtype, rng):
     params = some_params(rng, dtype)
@@ -92,8 +115,11 @@ def test_steps_in_place_and_leaves_the_gradients(make, dtype, rng):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam, lambda: SGD(0.1, clip_norm=0.3)],
-    ids=["sgd", "momentum", "adam", "clipped"],
+    [
+        *(lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), Adam, AdamW, RMSprop),
+        *(lambda: SGD(0.1, clip_norm=0.3), lambda: SGD(0.1, weight_decay=0.5)),
+    ],
+    ids=["sgd", "momentum", "adam", "adamw", "rmsprop", "clipped", "decayed"],
 )
 def test_row_gradient_equals_its_dense_form(make, rng):
     codes = rng.integers(0, 4, (2, 30, 16), np.uint8)
@@ -183,12 +209,23 @@ def test_a_layer_can_be_left_unclipped(rng):
     assert norms(params, taken) == pytest.approx([0.25, np.linalg.norm(grads["dense"]["W"])])
 
 
+def test_weights_decay_by_the_rate_and_before_the_step(rng):
+    params = some_params(rng)
+    before, none = copy(params), {k: {n: 0 * w for n, w in g.items()} for k, g in params.items()}
+    settings = {"dense": {"weight_decay": 0.0}}
+    SGD(0.5, momentum=0.9, weight_decay=0.2, layers=settings).step(params, none)
+    np.testing.assert_allclose(params["rnn"]["U"], 0.9 * before["rnn"]["U"], rtol=1e-15)
+    np.testing.assert_array_equal(params["rnn"]["b"], before["rnn"]["b"])
+    np.testing.assert_array_equal(params["dense"]["W"], before["dense"]["W"])
+
+
 def test_layers_are_checked():
     SGD(layers={"rnn": {"clip_norm": 1}}).check_layers(["rnn", "dense"])
     with pytest.raises(ConfigError, match="names 'gru', the model has rnn, dense"):
         SGD(layers={"gru": {}}).check_layers(["rnn", "dense"])
     message = (
-        r"layers\.rnn\.momentum does not exist: choose from learning_rate, schedule, clip_norm"
+        r"layers\.rnn\.momentum does not exist: choose from learning_rate, schedule, clip_norm, "
+        "weight_decay"
     )
     with pytest.raises(ConfigError, match=message):
         SGD(layers={"rnn": {"momentum": 1}}).check_layers(["rnn"])
@@ -205,6 +242,12 @@ def test_layers_are_checked():
         (lambda: SGD(clip_global_norm=-2), r"optimizer\.clip_global_norm=-2 must be above 0"),
         (lambda: SGD(momentum=1), r"optimizer\.momentum=1 must be from 0 to below 1"),
         (lambda: Adam(beta1=1), r"optimizer\.beta1=1 must be from 0 to below 1"),
+        (lambda: RMSprop(rho=1), r"optimizer\.rho=1 must be from 0 to below 1"),
+        (lambda: AdamW(weight_decay=-1), r"optimizer\.weight_decay=-1 must be 0 \(none\) or more"),
+        (
+            lambda: SGD(layers={"rnn": {"weight_decay": -1}}),
+            r"optimizer\.layers\.rnn\.weight_decay=-1 must be 0",
+        ),
         (lambda: Adam(beta2=-0.1), r"optimizer\.beta2=-0.1 must be from 0 to below 1"),
         (
             lambda: SGD(layers={"rnn": {"learning_rate": -1}}),

@@ -24,6 +24,23 @@ def momentum(w, g, v, learning_rate, mu):
 
 
 @jit
+def rmsprop(w, g, v, learning_rate, rho, rest, epsilon):
+    """``v = rho * v + rest * g**2; w -= learning_rate * g / (sqrt(v) + epsilon)``."""
+    for i in range(w.size):
+        v[i] = rho * v[i] + rest * g[i] * g[i]
+        w[i] -= learning_rate * g[i] / (np.sqrt(v[i]) + epsilon)
+
+
+@jit
+def rmsprop_momentum(w, g, v, step, learning_rate, rho, rest, epsilon, mu):
+    """`rmsprop` with ``step = mu * step + g / (sqrt(v) + epsilon); w -= learning_rate * step``."""
+    for i in range(w.size):
+        v[i] = rho * v[i] + rest * g[i] * g[i]
+        step[i] = mu * step[i] + g[i] / (np.sqrt(v[i]) + epsilon)
+        w[i] -= learning_rate * step[i]
+
+
+@jit
 def adam(w, g, m, v, step_size, beta1, rest1, beta2, rest2, root_correction2, epsilon):
     """One step of Adam (Kingma & Ba 2015, algorithm 1).
 

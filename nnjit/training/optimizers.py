@@ -18,7 +18,7 @@ Array = NDArray[Any]
 Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
 Gradients = Mapping[str, Mapping[str, "Array | FactoredGradient"]]
 _MOST_IN_A_CALL = 1 << 24  # values of each array
-_LAYER_KEYS = ("learning_rate", "schedule", "clip_norm")
+_LAYER_KEYS = ("learning_rate", "schedule", "clip_norm", "weight_decay")
 
 
 def _update(kernel: Callable[..., None], arrays: Sequence[Array], *scalars: Any) -> None:
@@ -33,7 +33,7 @@ def _norm(grads: Mapping[str, Any]) -> float:
 
 
 class Optimizer(Part, ABC):
-    """Settings that all optimisers share, and the order of a step: clip, then update.
+    """Settings that all optimisers share, and the order of a step: clip, decay, update.
 
     Parameters
     ----------
@@ -45,6 +45,10 @@ class Optimizer(Part, ABC):
         Largest Euclidean norm of the gradient of each layer (None: no limit).
     clip_global_norm
         Largest norm over all layers together (None: no limit).
+    weight_decay
+        Share of each weight that is taken off per step, times the learning rate: ``w -= rate *
+        weight_decay * w`` before the update, apart from the gradient (Loshchilov & Hutter 2019).
+        Arrays with a single axis are exempt: biases, and scales of a norm.
     layers
         Settings of single layers by name, such as ``{"rnn": {"learning_rate": 0.1, "clip_norm":
         0.25, "schedule": ...}}``; they go before the settings above.
@@ -56,19 +60,25 @@ class Optimizer(Part, ABC):
         schedule: Schedule | None = None,
         clip_norm: float | None = None,
         clip_global_norm: float | None = None,
+        weight_decay: float = 0.0,
         layers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.schedule = schedule or Constant()
         self.clip_norm = clip_norm
         self.clip_global_norm = clip_global_norm
+        self.weight_decay = weight_decay
         self.layers = {name: dict(settings) for name, settings in (layers or {}).items()}
         self.state: dict[str, dict[str, Array]] = {}
         self.n_steps = 0
-        for place, value in self._positive_settings():
+        positive = ("learning_rate", "clip_norm", "clip_global_norm")
+        for place, value in (pair for key in positive for pair in self._set(key)):
             no_limit = value is None and not place.endswith("learning_rate")
             if not no_limit and (value is None or not value > 0):
                 raise ConfigError(f"optimizer.{place}={value} must be above 0")
+        for place, value in self._set("weight_decay"):
+            if value is None or not value >= 0:
+                raise ConfigError(f"optimizer.{place}={value} must be 0 (none) or more")
 
     def reset(self) -> None:
         """Forget all steps: the next one is the first."""
@@ -99,10 +109,13 @@ class Optimizer(Part, ABC):
         self.n_steps += 1
         for layer, layer_grads in self._clipped(grads).items():
             rate = self.rate(layer, epoch)
+            decay = self._setting(layer, "weight_decay")
             for name, gradient in layer_grads.items():
                 w = params[layer][name]
                 if not w.flags.c_contiguous:  # its flat form would be a copy: it would never change
                     raise ConfigError(f"{layer}.{name} must be in C order: np.ascontiguousarray")
+                if decay and w.ndim > 1:
+                    w *= w.dtype.type(1 - rate * decay)
                 self._update(f"{layer}.{name}", w, gradient, rate)
 
     @abstractmethod
@@ -117,17 +130,17 @@ class Optimizer(Part, ABC):
             raise ConfigError(f"the optimizer's memory of {key} is of another model: call reset()")
         return [kept[name].reshape(-1) for name in names]
 
-    def _positive_settings(self) -> list[tuple[str, Any]]:
-        keys = ("learning_rate", "clip_norm", "clip_global_norm")
-        found = [(key, getattr(self, key)) for key in keys]
-        for layer, settings in self.layers.items():
-            found += [(f"layers.{layer}.{k}", settings[k]) for k in keys[:2] if k in settings]
-        return found
+    def _setting(self, layer: str, key: str) -> Any:
+        """Return a setting of a layer: its own, or the one for all."""
+        return self.layers.get(layer, {}).get(key, getattr(self, key))
+
+    def _set(self, key: str) -> list[tuple[str, Any]]:
+        """Return the value of a setting wherever it is set, with the place."""
+        own = [(f"layers.{k}.{key}", s[key]) for k, s in self.layers.items() if key in s]
+        return [(key, getattr(self, key)), *own]
 
     def _clipped(self, grads: Gradients) -> Gradients:
-        limits = {
-            name: self.layers.get(name, {}).get("clip_norm", self.clip_norm) for name in grads
-        }
+        limits = {name: self._setting(name, "clip_norm") for name in grads}
         if self.clip_global_norm is None and not any(limits.values()):
             return grads
         clipped = {
@@ -161,8 +174,7 @@ class SGD(Optimizer):
 
     def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, **options: Any) -> None:
         super().__init__(learning_rate, **options)
-        if not 0 <= momentum < 1:
-            raise ConfigError(f"optimizer.momentum={momentum} must be from 0 to below 1")
+        _check_memories(momentum=momentum)
         self.momentum = momentum
 
     def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
@@ -179,7 +191,72 @@ class SGD(Optimizer):
 
 
 @final
-class Adam(Optimizer):
+class RMSprop(Optimizer):
+    """``v = rho v + (1 - rho) g**2; w -= rate * g / (sqrt(v) + epsilon)`` (Tieleman & Hinton 2012).
+
+    Parameters
+    ----------
+    rho
+        Memory of the square of the gradient, from 0 to below 1.
+    momentum
+        Share of the last step that goes into the next, from 0 (none) to below 1.
+    epsilon
+        Added to the root of the square.
+    options
+        See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-8,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        _check_memories(rho=rho, momentum=momentum)
+        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        flat, number = as_array(g).reshape(-1), w.dtype.type
+        scalars = [number(x) for x in (rate, self.rho, 1 - self.rho, self.epsilon)]
+        if self.momentum == 0:
+            (v,) = self._buffers(key, w, "v")
+            _update(update.rmsprop, [w.reshape(-1), flat, v], *scalars)
+        else:
+            v, step = self._buffers(key, w, "v", "step")
+            arrays = [w.reshape(-1), flat, v, step]
+            _update(update.rmsprop_momentum, arrays, *scalars, number(self.momentum))
+
+
+class _AdamRule(Optimizer):
+    """The update of Adam (Kingma & Ba 2015)."""
+
+    def __init__(
+        self, learning_rate: float, beta1: float, beta2: float, epsilon: float, **options: Any
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        _check_memories(beta1=beta1, beta2=beta2)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
+        m, v = self._buffers(key, w, "m", "v")
+        scalars = (
+            rate / (1 - self.beta1**self.n_steps),
+            self.beta1,
+            1 - self.beta1,
+            self.beta2,
+            1 - self.beta2,
+            sqrt(1 - self.beta2**self.n_steps),
+            self.epsilon,
+        )
+        arrays = [w.reshape(-1), as_array(g).reshape(-1), m, v]
+        _update(update.adam, arrays, *map(w.dtype.type, scalars))
+
+
+@final
+class Adam(_AdamRule):
     """Adam (Kingma & Ba 2015).
 
     Parameters
@@ -200,22 +277,27 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         **options: Any,
     ) -> None:
-        super().__init__(learning_rate, **options)
-        for name, value in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"optimizer.{name}={value} must be from 0 to below 1")
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        super().__init__(learning_rate, beta1, beta2, epsilon, **options)
 
-    def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
-        m, v = self._buffers(key, w, "m", "v")
-        scalars = (
-            rate / (1 - self.beta1**self.n_steps),
-            self.beta1,
-            1 - self.beta1,
-            self.beta2,
-            1 - self.beta2,
-            sqrt(1 - self.beta2**self.n_steps),
-            self.epsilon,
-        )
-        arrays = [w.reshape(-1), as_array(g).reshape(-1), m, v]
-        _update(update.adam, arrays, *map(w.dtype.type, scalars))
+
+@final
+class AdamW(_AdamRule):
+    """Adam that decays weights by default (Loshchilov & Hutter 2019); options as in `Adam`."""
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        **options: Any,
+    ) -> None:
+        options["weight_decay"] = weight_decay
+        super().__init__(learning_rate, beta1, beta2, epsilon, **options)
+
+
+def _check_memories(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"optimizer.{name}={value} must be from 0 to below 1")
