@@ -15,15 +15,17 @@ from nnjit.storage.files import weights_digest
 from nnjit.training.callbacks import Callback, EarlyStopping
 from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, is_held, run_lock
 from nnjit.training.optimizers import SGD, Adam, AdamW, RMSprop
-from nnjit.training.schedules import Exponential
+from nnjit.training.schedules import Cosine, Exponential, ReduceLROnPlateau
 from nnjit.training.trainer import Trainer
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.2),
     "momentum": lambda: SGD(0.1, momentum=0.9, schedule=Exponential(0.1, 2)),
     "adam": lambda: Adam(0.05, clip_norm=0.5),
-    "adamw": lambda: AdamW(0.05),
-    "rmsprop": lambda: RMSprop(0.01, momentum=0.5, weight_decay=0.1),
+    "adamw": lambda: AdamW(0.05, schedule=Cosine(4), warmup_epochs=0.7),
+    "rmsprop": lambda: RMSprop(
+        0.3, momentum=0.5, weight_decay=0.1, schedule=ReduceLROnPlateau(0.5, patience=1)
+    ),
 }
 OPTIONS = {
     "epochs": 4,
@@ -93,6 +95,8 @@ def states(callbacks=(), **options):
 def test_from_every_place_the_end_is_the_same(optimizer):
     expected, found = whole(optimizer=optimizer), states(optimizer=optimizer)
     assert len(found) == 4 * 4 + 4 + 1
+    rates = [rates["dense"] for _, rates, _ in expected[1]]
+    assert (len(set(rates)) > 1) == (optimizer in ("momentum", "adamw", "rmsprop"))
     assert {(s.position.epoch, s.position.batch) for s in found} >= {
         (epoch, batch) for epoch in range(4) for batch in (1, 2, 3, 4)
     }

@@ -6,8 +6,16 @@ from registry import both_dtypes
 
 from nnjit.errors import ConfigError
 from nnjit.layers.gradients import RowGradient
+from nnjit.training.history import Epoch, Evaluation, History
 from nnjit.training.optimizers import SGD, Adam, AdamW, RMSprop
-from nnjit.training.schedules import Constant, Exponential, InverseTime
+from nnjit.training.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseTime,
+    OneCycle,
+    ReduceLROnPlateau,
+)
 
 # name -> ours and torch's
 PAIRS = {
@@ -260,6 +268,13 @@ def test_layers_are_checked():
         (lambda: Exponential(period=0), "period=0 must be 1 or more"),
         (lambda: Exponential(drop=1), "drop=1 from 0 to below 1"),
         (lambda: InverseTime(-1), "decay=-1 must not be negative"),
+        (lambda: Cosine(0), "epochs=0 must be above 0"),
+        (lambda: Cosine(3, alpha=2), "alpha=2 from 0 to 1"),
+        (lambda: OneCycle(3, pct_start=1), "pct_start=1 between 0 and 1"),
+        (lambda: OneCycle(3, div_factor=0), "div_factor=0 and final_div_factor"),
+        (lambda: ReduceLROnPlateau(factor=1), "factor=1 must be between 0 and 1"),
+        (lambda: ReduceLROnPlateau(patience=0), "patience=0 must be 1 epoch or more"),
+        (lambda: SGD(warmup_epochs=-1), r"optimizer\.warmup_epochs=-1 must be 0"),
     ],
 )
 def test_errors(make, message):
@@ -282,3 +297,101 @@ def test_schedules(epoch):
 @pytest.mark.parametrize("schedule", [Constant(), Exponential(), InverseTime()])
 def test_schedules_start_at_the_learning_rate(schedule):
     assert SGD(0.3, schedule=schedule).rate("any", 0) == 0.3
+
+
+def rates_of(optimizer, n_epochs, n_batches):
+    """Return the rate of each batch."""
+    return [
+        optimizer.rate("any", epoch, batch, n_batches)
+        for epoch in range(n_epochs)
+        for batch in range(n_batches)
+    ]
+
+
+def torchs_rates(make, n, rate=0.3):
+    """Return the rates of n steps under a scheduler of torch."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], rate)
+    scheduler, found = make(optimizer), []
+    for _ in range(n):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_cosine_equals_torch():
+    def make(optimizer):
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12, eta_min=0.03)
+
+    ours = rates_of(SGD(0.3, schedule=Cosine(3, alpha=0.1)), 3, 4)
+    np.testing.assert_allclose(ours, torchs_rates(make, 12), rtol=1e-12)
+    assert SGD(0.3, schedule=Cosine(3, alpha=0.1)).rate("any", 7) == pytest.approx(0.03)
+
+
+def test_one_cycle_equals_torch():
+    # torch lets the rate grow until step pct_start * n - 1, and ends with step n - 1
+    n, up = 20, 6
+
+    def make(optimizer):
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 0.3, total_steps=n + 1, pct_start=(up + 1) / (n + 1), cycle_momentum=False
+        )
+
+    ours = rates_of(SGD(0.3, schedule=OneCycle(5, pct_start=up / n)), 5, 4)
+    np.testing.assert_allclose(ours, torchs_rates(make, n), rtol=1e-9)
+    assert max(ours) == ours[up] == 0.3
+
+
+@pytest.mark.parametrize("schedule", [Constant(), Exponential(0.1, 2), Cosine(4)])
+def test_warm_up_is_linear_and_before_any_schedule(schedule):
+    without = rates_of(SGD(0.3, schedule=schedule), 4, 5)
+    growth = np.minimum(1, np.arange(1, 21) / 8)
+    ours = rates_of(SGD(0.3, schedule=schedule, warmup_epochs=1.6), 4, 5)
+    np.testing.assert_allclose(ours, growth * without, rtol=1e-12)
+
+
+def test_warm_up_equals_torch():
+    def make(optimizer):
+        return torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 8, total_iters=7)
+
+    np.testing.assert_allclose(
+        rates_of(SGD(0.3, warmup_epochs=2), 3, 4), torchs_rates(make, 12), rtol=1e-12
+    )
+
+
+def history_of(values, monitor):
+    """Return a history of epochs with these values of what is monitored."""
+    history, (name, metric) = History(monitor), monitor.split("/")
+    for i, value in enumerate(values):
+        empty = np.zeros((2, 2), np.int64), np.empty(0)
+        history.add(Epoch(i, {}, {name: Evaluation({metric: value}, [], *empty)}, 0.0))
+    return history
+
+
+@pytest.mark.parametrize("monitor", ["val/accuracy", "val/loss"])
+@pytest.mark.parametrize("cooldown", [0, 1, 3])
+@pytest.mark.parametrize("patience", [1, 3])
+def test_plateaus_are_those_of_torch(patience, cooldown, monitor, rng):
+    values = np.round(rng.random(40), 2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        mode="min" if monitor == "val/loss" else "max",
+        **{"factor": 0.5, "patience": patience - 1, "threshold": 0.05, "threshold_mode": "abs"},
+        **{"cooldown": cooldown, "min_lr": 0.3 / 100, "eps": 0},
+    )
+    ours = SGD(0.3, schedule=ReduceLROnPlateau(0.5, patience, 0.05, cooldown, 0.01))
+    for n in range(len(values)):
+        ours.follow(history_of(values[:n], monitor))
+        assert ours.rate("any", n) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        theirs.step(values[n])
+    assert ours.rate("any", 0) < 0.3  # it was reduced, and knows no epoch
+
+
+def test_schedules_of_layers_follow_too():
+    layers = {"rnn": {"schedule": ReduceLROnPlateau(0.5, 1)}}
+    optimizer = SGD(1.0, layers=layers)
+    optimizer.follow(history_of([0.5, 0.5], "val/accuracy"))
+    assert (optimizer.rate("rnn", 2), optimizer.rate("dense", 2)) == (0.5, 1.0)
+    optimizer.follow(history_of([], "val/accuracy"))
+    assert optimizer.rate("rnn", 0) == 1.0

@@ -81,7 +81,7 @@ class History:
         """Take the next epoch; those that are neither best nor last lose their probabilities."""
         stale = {self._best, len(self.epochs) - 1}
         self.epochs.append(epoch)
-        if self._score(epoch) > self._score(self.best):
+        if self.score(epoch) > self.score(self.best):
             self._best = len(self.epochs) - 1
         for i in stale - {self._best, -1}:
             self.epochs[i] = self.epochs[i].without_probabilities()
@@ -105,7 +105,8 @@ class History:
         """The epoch that is best by ``monitor``."""
         return self.epochs[self._best]
 
-    def _score(self, epoch: Epoch) -> float:
+    def score(self, epoch: Epoch) -> float:
+        """Return the monitored value of an epoch, negative where less of it is better."""
         name, _, metric = self.monitor.partition("/")
         value = epoch.sets[name].values[metric]
         return value if higher_is_better(self.monitor) else -value

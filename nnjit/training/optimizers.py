@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..kernels import update
 from ..layers.gradients import FactoredGradient, as_array
 from ..parts import Part
+from .history import History
 from .schedules import Constant, Schedule
 
 Array = NDArray[Any]
@@ -41,6 +42,9 @@ class Optimizer(Part, ABC):
         Step size in epoch 0, above 0.
     schedule
         Its change over the epochs; constant where None.
+    warmup_epochs
+        Epochs, or a fraction, over which the learning rate grows linearly, batch by batch, up to
+        what the schedule says; 0 has none.
     clip_norm
         Largest Euclidean norm of the gradient of each layer (None: no limit).
     clip_global_norm
@@ -61,13 +65,14 @@ class Optimizer(Part, ABC):
         clip_norm: float | None = None,
         clip_global_norm: float | None = None,
         weight_decay: float = 0.0,
+        warmup_epochs: float = 0.0,
         layers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.schedule = schedule or Constant()
         self.clip_norm = clip_norm
         self.clip_global_norm = clip_global_norm
-        self.weight_decay = weight_decay
+        self.weight_decay, self.warmup_epochs = weight_decay, warmup_epochs
         self.layers = {name: dict(settings) for name, settings in (layers or {}).items()}
         self.state: dict[str, dict[str, Array]] = {}
         self.n_steps = 0
@@ -76,7 +81,8 @@ class Optimizer(Part, ABC):
             no_limit = value is None and not place.endswith("learning_rate")
             if not no_limit and (value is None or not value > 0):
                 raise ConfigError(f"optimizer.{place}={value} must be above 0")
-        for place, value in self._set("weight_decay"):
+        at_least_0 = [("warmup_epochs", warmup_epochs), *self._set("weight_decay")]
+        for place, value in at_least_0:
             if value is None or not value >= 0:
                 raise ConfigError(f"optimizer.{place}={value} must be 0 (none) or more")
 
@@ -98,17 +104,34 @@ class Optimizer(Part, ABC):
                         f"optimizer.layers.{layer}.{key} does not exist: choose from {known}"
                     )
 
-    def rate(self, layer: str, epoch: int) -> float:
-        """Return the learning rate of a layer in an epoch."""
+    def rate(self, layer: str, epoch: int, batch: int = 0, n_batches: int = 1) -> float:
+        """Return the learning rate of a layer in a batch of an epoch, both from 0."""
         settings = self.layers.get(layer, {})
         schedule = settings.get("schedule") or self.schedule
-        return float(settings.get("learning_rate", self.learning_rate) * schedule.factor(epoch))
+        factor = schedule.factor(epoch + batch / n_batches if schedule.per_batch else epoch)
+        if self.warmup_epochs > 0:
+            factor *= min(1.0, (epoch + (batch + 1) / n_batches) / self.warmup_epochs)
+        return float(settings.get("learning_rate", self.learning_rate) * factor)
 
-    def step(self, params: Parameters, grads: Gradients, epoch: int = 0) -> None:
-        """Change ``params`` in place by one step along ``grads``."""
+    def follow(self, history: History) -> None:
+        """Let the schedules look at the epochs so far: see `Schedule.follow`."""
+        self.schedule.follow(history)
+        for settings in self.layers.values():
+            if settings.get("schedule"):
+                settings["schedule"].follow(history)
+
+    def step(
+        self,
+        params: Parameters,
+        grads: Gradients,
+        epoch: int = 0,
+        batch: int = 0,
+        n_batches: int = 1,
+    ) -> None:
+        """Change ``params`` in place by one step along ``grads``; see `rate` for the others."""
         self.n_steps += 1
         for layer, layer_grads in self._clipped(grads).items():
-            rate = self.rate(layer, epoch)
+            rate = self.rate(layer, epoch, batch, n_batches)
             decay = self._setting(layer, "weight_decay")
             for name, gradient in layer_grads.items():
                 w = params[layer][name]

@@ -272,6 +272,7 @@ class Trainer(Part):
         elif self._fitted is not model:  # what the optimizer remembers is about another model
             self.optimizer.reset()
         self._fitted = model
+        self.optimizer.follow(progress.history)
         return progress
 
     def _targets(self, model: Sequential, labels: NDArray[np.int64]) -> Array:
@@ -291,8 +292,10 @@ class Trainer(Part):
             }
         for name, evaluation in evaluations.items():
             self._check_finite(evaluation.values["loss"], f"epoch {epoch}, evaluating {name}")
-        rates = {name: self.optimizer.rate(name, epoch) for name in model.params}
+        last = progress.n_batches - 1, progress.n_batches
+        rates = {name: self.optimizer.rate(name, epoch, *last) for name in model.params}
         history.add(Epoch(epoch, rates, evaluations, seconds))
+        self.optimizer.follow(history)
         if self.restore_best and history.best is history.last:
             progress.best = model.copy_params()
         for callback in callbacks:
@@ -325,7 +328,7 @@ class Trainer(Part):
                 dz /= len(rows)
             gradients = model.backward(dz, caches)
             progress.position = None
-            self.optimizer.step(model.params, gradients, epoch)
+            self.optimizer.step(model.params, gradients, epoch, batch, progress.n_batches)
             seconds, state = time.perf_counter() - began, dropout.bit_generator.state
             progress.position = Position(epoch, batch + 1, dict(state), seconds)
             correct = model.most_probable(model.activation.forward(logits.T).T) == labels[rows]

@@ -17,7 +17,10 @@ KINDS = [
 ]
 SIBLINGS = [
     (["tracking=[{_target_: x}]"], "write GROUP=CHOICE with one of mlflow, none"),
-    (["optimizer=null"], "optimizer=null: write GROUP=CHOICE with one of adam, adamw, momentum, rmsprop, sgd"),
+    (
+        ["optimizer=null"],
+        "optimizer=null: write GROUP=CHOICE with one of adam, adamw, momentum, rmsprop, sgd",
+    ),
     (["model=[]"], "model names nothing to build"),
     (["hydra.verbose=3"], "hydra.verbose=3 does not work"),
     (["hydra.run.dir=null"], "hydra.run.dir=null"),
