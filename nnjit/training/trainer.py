@@ -3,14 +3,13 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.clips import DataSplits
-from ..errors import ConfigError, DataError, DivergedError
+from ..errors import ConfigError, DivergedError
 from ..layers import Bptt
 from ..layers.recurrent import Recurrent
 from ..model import Sequential
@@ -18,31 +17,18 @@ from ..parts import Part
 from ..ragged import Data, Ragged
 from ..runtime import signals
 from ..runtime.threads import set_threads
-from . import losses, metrics
+from . import losses, metrics, sampling
 from .callbacks import Callback, Position, Progress
 from .checkpoint import TrainingState
 from .history import Epoch, Evaluation, History
 from .optimizers import Optimizer
+from .task import Arrays, Task, check_arrays
 
 Array = NDArray[Any]
-Arrays = Mapping[str, tuple[Any, Array]]  # set name -> inputs, labels
 _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
 _INIT, _SHUFFLE, _DROPOUT = range(3)
-
-
-@final
-@dataclass(frozen=True)
-class Task:
-    """Data that was checked for a model: for each set its inputs and labels, and what they mean."""
-
-    sets: dict[str, tuple[Data, NDArray[np.int64]]]
-    monitor: str
-    n_batches: int
-    n_classes: int
-    positive: int = 1
-    classes: tuple[str, ...] = ()
 
 
 @final
@@ -58,7 +44,7 @@ class Trainer(Part):
     epochs
         Number of passes over the training set, 1 or more; each `fit` makes that many.
     batch_size
-        Clips per step.
+        Clips per step; None takes all at once.
     drop_last
         Leave the last, smaller batch of an epoch out.
     reduction
@@ -75,6 +61,14 @@ class Trainer(Part):
         Leave the model with the parameters of the best epoch instead of the last.
     bptt
         How recurrent layers go back through time.
+    sampler
+        "shuffle" takes each training clip once an epoch, "balanced" as many of each class; see
+        `sampling.order`.
+    class_weight
+        What the loss of a training clip is multiplied by: None, "balanced", or numbers by class;
+        see `sampling.class_weights`. The mean of a batch is over its clips, not over the weights.
+    label_smoothing
+        Share of each training target that all classes get alike, from 0 to below 1.
     """
 
     def __init__(
@@ -82,7 +76,7 @@ class Trainer(Part):
         optimizer: Optimizer,
         loss: str = "mse",
         epochs: int = 10,
-        batch_size: int = 16,
+        batch_size: int | None = 16,
         drop_last: bool = True,
         reduction: str = "mean",
         seed: int | None = 0,
@@ -90,9 +84,13 @@ class Trainer(Part):
         monitor: str = "val/accuracy",
         restore_best: bool = False,
         bptt: Bptt | None = None,
+        sampler: str = "shuffle",
+        class_weight: sampling.ClassWeight = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if not isinstance(value, int) or value < 1:
+            one_batch = name == "batch_size" and value is None
+            if not one_batch and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f"trainer.{name}={value} must be a whole number, 1 or more")
         if reduction not in _REDUCTIONS:
             known = ", ".join(_REDUCTIONS)
@@ -105,10 +103,13 @@ class Trainer(Part):
             )
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed} must be 0 or more, or null for a new one each time")
+        sampling.check(sampler, label_smoothing, class_weight)
         self.optimizer = optimizer
         self.loss = losses.get(loss)
         self.epochs, self.batch_size = epochs, batch_size
         self.drop_last, self.reduction = drop_last, reduction
+        self.sampler, self.class_weight = sampler, class_weight
+        self.label_smoothing = label_smoothing
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
@@ -118,7 +119,7 @@ class Trainer(Part):
     def fit(
         self,
         model: Sequential,
-        data: "DataSplits | Arrays | Task",
+        data: DataSplits | Arrays | Task,
         callbacks: Sequence[Callback] = (),
         resume: TrainingState | None = None,
     ) -> History:
@@ -156,7 +157,7 @@ class Trainer(Part):
     def _fit(
         self,
         model: Sequential,
-        data: "DataSplits | Arrays | Task",
+        data: DataSplits | Arrays | Task,
         callbacks: Sequence[Callback],
         resume: TrainingState | None,
     ) -> History:
@@ -206,7 +207,7 @@ class Trainer(Part):
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-    def prepare(self, model: Sequential, data: DataSplits | Arrays) -> "Task":
+    def prepare(self, model: Sequential, data: DataSplits | Arrays) -> Task:
         """Build the model where needed, and check it against the settings and every set."""
         set_threads(self.threads)
         for layer in model.layers:
@@ -216,7 +217,7 @@ class Trainer(Part):
             arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
             n_classes = len(data.classes)
         else:
-            _check_arrays(data)
+            check_arrays(data)
             arrays = data
             n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
         self._build(model, data)
@@ -229,9 +230,13 @@ class Trainer(Part):
             )
         sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
         n_batches, monitor = self._count_batches(len(sets["train"][0])), self._monitor(sets)
+        meaning = {}
         if isinstance(data, DataSplits):
-            return Task(sets, monitor, n_batches, n_classes, data.positive, data.classes)
-        return Task(sets, monitor, n_batches, n_classes)
+            meaning = {"positive": data.positive, "classes": data.classes}
+        weights = sampling.class_weights(
+            self.class_weight, sets["train"][1], n_classes, meaning.get("classes", ())
+        )
+        return Task(sets, monitor, n_batches, n_classes, **meaning, class_weights=weights)
 
     def _build(self, model: Sequential, data: DataSplits | Arrays) -> None:
         inputs = None
@@ -250,23 +255,24 @@ class Trainer(Part):
             )
 
     def _count_batches(self, n_train: int) -> int:
-        n_batches = n_train // self.batch_size
-        if not self.drop_last and n_train % self.batch_size:
+        size = self.batch_size or n_train
+        n_batches = n_train // size
+        if not self.drop_last and n_train % size:
             n_batches += 1
         if n_batches == 0:
             raise ConfigError(
                 f"trainer.batch_size={self.batch_size} is more than the {n_train} training clips: "
-                "lower it, or set trainer.drop_last=false"
+                "lower it, set trainer.drop_last=false, or null for one batch of all"
             )
         return n_batches
 
-    def _begin(self, model: Sequential, task: "Task", resume: TrainingState | None) -> Progress:
+    def _begin(self, model: Sequential, task: Task, resume: TrainingState | None) -> Progress:
         history = History(task.monitor)
         progress = Progress(
             model, history, self.epochs, task.n_batches, self.optimizer, seed=self.seed
         )
         if resume is not None:
-            resume.check_sets(*_measures(task))
+            resume.check_sets(*task.measures())
             resume.history.complete(task.positive, task.classes)
             resume.restore(progress)
         elif self._fitted is not model:  # what the optimizer remembers is about another model
@@ -281,11 +287,11 @@ class Trainer(Part):
             return labels[:, None].astype(dtype)
         return np.eye(units, dtype=dtype)[labels]
 
-    def _run_epoch(self, progress: Progress, task: "Task", callbacks: Sequence[Callback]) -> None:
+    def _run_epoch(self, progress: Progress, task: Task, callbacks: Sequence[Callback]) -> None:
         model, history = progress.model, progress.history
         progress.epoch = epoch = len(history.epochs)
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
-            seconds = self._train_epoch(progress, task.sets["train"], callbacks)
+            seconds = self._train_epoch(progress, task, callbacks)
             evaluations = {
                 name: self.evaluate(model, x, labels, task.n_classes, task.positive, task.classes)
                 for name, (x, labels) in task.sets.items()
@@ -303,25 +309,27 @@ class Trainer(Part):
         # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
         progress.position = Position(epoch + 1)
 
-    def _train_epoch(
-        self, progress: Progress, train: tuple[Data, Array], callbacks: Sequence[Callback]
-    ) -> float:
+    def _train_epoch(self, progress: Progress, task: Task, callbacks: Sequence[Callback]) -> float:
         """Train on the batches that are left of an epoch; return the seconds of all of them."""
         model, epoch, start = progress.model, progress.epoch, progress.position or Position()
-        x, labels = train
+        x, labels = task.sets["train"]
+        size = self.batch_size or len(x)
         rng = self._stream(_SHUFFLE, epoch)
-        order = rng.permutation(len(x))
+        order = sampling.order(self.sampler, labels, rng)
         if isinstance(x, Ragged):
-            order = x.in_batches(order, self.batch_size, rng)
+            order = x.in_batches(order, size, rng)
         dropout = self._stream(_DROPOUT, epoch)
         if start.dropout is not None:
             dropout.bit_generator.state = start.dropout
-        targets = self._targets(model, labels)
+        targets = sampling.smoothed(self._targets(model, labels), self.label_smoothing)
         began = time.perf_counter() - start.seconds
         for batch in range(start.batch, progress.n_batches):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            rows = order[batch * size : (batch + 1) * size]
             logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
             values, dz = self.loss(logits, model.activation, targets[rows])
+            if task.class_weights is not None:
+                weights = task.class_weights[labels[rows]].astype(values.dtype)
+                values, dz = values * weights, dz * weights[:, None]
             loss = float(values.mean())
             self._check_finite(loss, f"epoch {epoch}, batch {batch}")
             if self.reduction == "mean":
@@ -360,26 +368,3 @@ class Trainer(Part):
             stacklevel=3,
         )
         return f"train/{metric}"
-
-
-def _measures(task: Task) -> tuple[dict[str, int], set[str], int]:
-    """Return the size of each set, the names of what is measured on it, the number of classes."""
-    nothing = np.zeros((task.n_classes, task.n_classes), np.int64)
-    found, _ = metrics.scores(nothing, task.positive, task.classes)
-    sizes = {name: len(labels) for name, (_, labels) in task.sets.items()}
-    return sizes, {*metrics.names("losses"), *found}, task.n_classes
-
-
-def _check_arrays(data: Arrays) -> None:
-    if "train" not in data:
-        raise DataError(f"the data has no set 'train', only {', '.join(data) or 'nothing'}")
-    for name, (x, labels) in data.items():
-        _check_labels(name, np.asarray(labels), len(x))
-
-
-def _check_labels(name: str, labels: Array, n: int) -> None:
-    if labels.shape != (n,) or labels.dtype.kind not in "iu" or (n and labels.min() < 0):
-        raise DataError(
-            f"the labels of set '{name}' must be {n} whole numbers from 0 on, "
-            f"got {labels.dtype} {labels.shape}"
-        )
