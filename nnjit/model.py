@@ -1,5 +1,6 @@
 """Sequential: layers one after the other, from codes or signals to class probabilities."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -83,6 +84,17 @@ class Sequential(Part):
                     shape = self.params[name][key].shape
                     raise ShapeError(f"{name}.{key} is {shape}, got {value.shape}")
                 self.params[name][key][...] = value
+
+    def with_params(self, params: Mapping[str, Mapping[str, Array]]) -> "Sequential":
+        """Return a model that shares these parameters, and with this one all that is not in them.
+
+        ``params`` are by layer and name, of the shapes of `Sequential.params`.
+        """
+        model = copy.copy(self)
+        model.layers = [copy.copy(layer) for layer in self.layers]
+        for layer in model.layers:
+            layer.params = {**layer.params, **params.get(layer.name, {})}
+        return model
 
     def build(
         self, inputs: Codes | Signal, seed: int | np.random.Generator | None = 0

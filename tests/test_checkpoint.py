@@ -22,6 +22,9 @@ OPTIMIZERS = {
     "sgd": lambda: SGD(0.2),
     "momentum": lambda: SGD(0.1, momentum=0.9, schedule=Exponential(0.1, 2)),
     "adam": lambda: Adam(0.05, clip_norm=0.5),
+    "averaged": lambda: SGD(
+        0.2, ema_momentum=0.8, layers={"dense_2": {"trainable": False, "learning_rate": 0.3}}
+    ),
     "adamw": lambda: AdamW(0.05, schedule=Cosine(4), warmup_epochs=0.7),
     "rmsprop": lambda: RMSprop(
         0.3, momentum=0.5, weight_decay=0.1, schedule=ReduceLROnPlateau(0.5, patience=1)
@@ -95,13 +98,21 @@ def states(callbacks=(), **options):
 def test_from_every_place_the_end_is_the_same(optimizer):
     expected, found = whole(optimizer=optimizer), states(optimizer=optimizer)
     assert len(found) == 4 * 4 + 4 + 1
-    rates = [rates["dense"] for _, rates, _ in expected[1]]
+    rates = [rates["dense_2"] for _, rates, _ in expected[1]]
     assert (len(set(rates)) > 1) == (optimizer in ("momentum", "adamw", "rmsprop"))
     assert {(s.position.epoch, s.position.batch) for s in found} >= {
         (epoch, batch) for epoch in range(4) for batch in (1, 2, 3, 4)
     }
     for state in found:
         assert gone_on(state, optimizer=optimizer) == expected, state.position
+
+
+def test_averages_are_kept_without_the_best_epoch_too():
+    options = {"optimizer": "averaged", "restore_best": False}
+    expected = whole(**options)
+    assert expected[0] != whole(optimizer="averaged")[0]
+    for state in states(**options)[-7:]:
+        assert gone_on(state, **options) == expected, state.position
 
 
 def test_a_state_after_the_end_goes_nowhere():

@@ -227,13 +227,59 @@ def test_weights_decay_by_the_rate_and_before_the_step(rng):
     np.testing.assert_array_equal(params["dense"]["W"], before["dense"]["W"])
 
 
+def test_averages_equal_torch(rng):
+    params = some_params(rng)
+    leaves = torch.nn.ParameterList([torch.tensor(w) for g in params.values() for w in g.values()])
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.8)
+    theirs = torch.optim.swa_utils.AveragedModel(leaves, multi_avg_fn=average)
+    optimizer = Adam(0.05, ema_momentum=0.8)
+    assert optimizer.averages() == {}
+    for _ in range(5):
+        optimizer.step(params, like(params, rng))
+        for leaf, w in zip(leaves, flat_arrays(params), strict=True):
+            leaf.data = torch.tensor(w)
+        theirs.update_parameters(leaves)
+    ours = flat_arrays(optimizer.averages())
+    for mine, leaf in zip(ours, theirs.module, strict=True):
+        np.testing.assert_allclose(mine, leaf.detach().numpy(), rtol=1e-13)
+    assert not np.allclose(flat(optimizer.averages()), flat(params))
+
+
+def flat_arrays(params):
+    return [w for group in params.values() for w in group.values()]
+
+
+def test_a_frozen_layer_keeps_its_weights_and_is_not_in_the_norm(rng):
+    params = some_params(rng)
+    before, grads = copy(params), like(params, rng)
+    frozen = {"rnn": {"trainable": False}}
+    options = {"clip_global_norm": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}
+    optimizer = SGD(1.0, layers=frozen, **options)
+    optimizer.check_layers(["rnn", "dense"])
+    optimizer.step(params, grads)
+    for key, w in before["rnn"].items():
+        np.testing.assert_array_equal(params["rnn"][key], w)
+    assert list(optimizer.averages()) == ["dense"]
+    taken = 0.9 * before["dense"]["W"] - params["dense"]["W"]
+    expected = 0.5 * grads["dense"]["W"] / np.linalg.norm(grads["dense"]["W"])
+    np.testing.assert_allclose(taken, expected, rtol=1e-12)
+
+
+def test_something_must_be_trainable():
+    frozen = {name: {"trainable": False} for name in ("rnn", "dense")}
+    with pytest.raises(ConfigError, match="leaves no layer trainable"):
+        SGD(layers=frozen).check_layers(["rnn", "dense"])
+    with pytest.raises(ConfigError, match=r"rnn\.trainable=no must be true or false"):
+        SGD(layers={"rnn": {"trainable": "no"}}).check_layers(["rnn", "dense"])
+
+
 def test_layers_are_checked():
     SGD(layers={"rnn": {"clip_norm": 1}}).check_layers(["rnn", "dense"])
     with pytest.raises(ConfigError, match="names 'gru', the model has rnn, dense"):
         SGD(layers={"gru": {}}).check_layers(["rnn", "dense"])
     message = (
         r"layers\.rnn\.momentum does not exist: choose from learning_rate, schedule, clip_norm, "
-        "weight_decay"
+        "weight_decay, trainable"
     )
     with pytest.raises(ConfigError, match=message):
         SGD(layers={"rnn": {"momentum": 1}}).check_layers(["rnn"])
@@ -250,6 +296,7 @@ def test_layers_are_checked():
         (lambda: SGD(clip_global_norm=-2), r"optimizer\.clip_global_norm=-2 must be above 0"),
         (lambda: SGD(momentum=1), r"optimizer\.momentum=1 must be from 0 to below 1"),
         (lambda: Adam(beta1=1), r"optimizer\.beta1=1 must be from 0 to below 1"),
+        (lambda: SGD(ema_momentum=1), r"optimizer\.ema_momentum=1 must be from 0 to below 1"),
         (lambda: RMSprop(rho=1), r"optimizer\.rho=1 must be from 0 to below 1"),
         (lambda: AdamW(weight_decay=-1), r"optimizer\.weight_decay=-1 must be 0 \(none\) or more"),
         (

@@ -334,3 +334,43 @@ def test_every_head_learns_or_is_refused(units, activation, loss):
     except ConfigError:
         return
     assert history.final.flat()["train/accuracy"] > 0.8
+
+
+class Last(Callback):
+    """Keeps the weights that training goes on with."""
+
+    def on_epoch_end(self, progress):
+        self.weights = toy.weights(progress.model)
+
+
+def test_averages_are_evaluated_and_kept():
+    last, model, data = Last(), toy.model(), toy.data()
+    trainer = Trainer(Adam(0.05, ema_momentum=0.9), epochs=3, threads=1)
+    history = trainer.fit(model, data, [last])
+    averages = {
+        f"{k}.{n}": w for k, g in trainer.optimizer.averages().items() for n, w in g.items()
+    }
+    assert_weights(model, averages)
+    assert not np.array_equal(last.weights["dense.W"], averages["dense.W"])
+    x = model.check(data.val.codes)
+    found = trainer.evaluate(model, x, data.val.labels, 2, data.positive, data.classes)
+    assert history.last.sets["val"].values == found.values
+
+
+def test_averages_change_no_bit_of_training():
+    weights = []
+    for momentum in (None, 0.9):
+        last = Last()
+        Trainer(Adam(0.05, ema_momentum=momentum), threads=1).fit(toy.model(), toy.data(), [last])
+        weights.append(last.weights)
+    assert all(np.array_equal(w, weights[1][name]) for name, w in weights[0].items())
+
+
+def test_a_frozen_layer_keeps_its_weights():
+    model = toy.model()
+    model.build(toy.ENCODING.inputs, 0)
+    before = toy.weights(model)
+    optimizer = Adam(0.05, layers={"dense": {"trainable": False}})
+    Trainer(optimizer, threads=1).fit(model, toy.data())
+    same = {name: np.array_equal(w, before[name]) for name, w in toy.weights(model).items()}
+    assert same == {"dense.W": True, "dense.b": True, "dense_2.W": False, "dense_2.b": False}

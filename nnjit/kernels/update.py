@@ -41,6 +41,13 @@ def rmsprop_momentum(w, g, v, step, learning_rate, rho, rest, epsilon, mu):
 
 
 @jit
+def ema(average, w, momentum, rest):
+    """``average = momentum * average + rest * w``."""
+    for i in range(w.size):
+        average[i] = momentum * average[i] + rest * w[i]
+
+
+@jit
 def adam(w, g, m, v, step_size, beta1, rest1, beta2, rest2, root_correction2, epsilon):
     """One step of Adam (Kingma & Ba 2015, algorithm 1).
 

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 Parameters = Mapping[str, Mapping[str, Array]]  # layer name -> parameter name -> array
 Gradients = Mapping[str, Mapping[str, "Array | FactoredGradient"]]
 _MOST_IN_A_CALL = 1 << 24  # values of each array
-_LAYER_KEYS = ("learning_rate", "schedule", "clip_norm", "weight_decay")
+_LAYER_KEYS = ("learning_rate", "schedule", "clip_norm", "weight_decay", "trainable")
 
 
 def _update(kernel: Callable[..., None], arrays: Sequence[Array], *scalars: Any) -> None:
@@ -53,9 +53,14 @@ class Optimizer(Part, ABC):
         Share of each weight that is taken off per step, times the learning rate: ``w -= rate *
         weight_decay * w`` before the update, apart from the gradient (Loshchilov & Hutter 2019).
         Arrays with a single axis are exempt: biases, and scales of a norm.
+    ema_momentum
+        Share of the average of the weights that stays in each step, from 0 to below 1:
+        ``average = ema_momentum * average + (1 - ema_momentum) * w``, from the first step's weights
+        on (Polyak & Juditsky 1992). A `Trainer` evaluates and keeps the averages. None has none.
     layers
         Settings of single layers by name, such as ``{"rnn": {"learning_rate": 0.1, "clip_norm":
-        0.25, "schedule": ...}}``; they go before the settings above.
+        0.25, "schedule": ..., "weight_decay": 0, "trainable": False}}``; they go before the
+        settings above. A layer that is not ``trainable`` keeps its weights.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Optimizer(Part, ABC):
         clip_global_norm: float | None = None,
         weight_decay: float = 0.0,
         warmup_epochs: float = 0.0,
+        ema_momentum: float | None = None,
         layers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.learning_rate = learning_rate
@@ -73,6 +79,9 @@ class Optimizer(Part, ABC):
         self.clip_norm = clip_norm
         self.clip_global_norm = clip_global_norm
         self.weight_decay, self.warmup_epochs = weight_decay, warmup_epochs
+        self.ema_momentum = ema_momentum
+        if ema_momentum is not None:
+            _check_memories(ema_momentum=ema_momentum)
         self.layers = {name: dict(settings) for name, settings in (layers or {}).items()}
         self.state: dict[str, dict[str, Array]] = {}
         self.n_steps = 0
@@ -103,6 +112,26 @@ class Optimizer(Part, ABC):
                     raise ConfigError(
                         f"optimizer.layers.{layer}.{key} does not exist: choose from {known}"
                     )
+            trainable = settings.get("trainable", True)
+            if not isinstance(trainable, bool):
+                raise ConfigError(
+                    f"optimizer.layers.{layer}.trainable={trainable} must be true or false"
+                )
+        if not any(self.is_trained(name) for name in names):
+            raise ConfigError("optimizer.layers leaves no layer trainable: there is none to train")
+
+    def is_trained(self, layer: str) -> bool:
+        """Tell whether the weights of a layer change."""
+        return bool(self.layers.get(layer, {}).get("trainable", True))
+
+    def averages(self) -> dict[str, dict[str, Array]]:
+        """Return the averages of the weights by layer and name: the arrays themselves."""
+        found: dict[str, dict[str, Array]] = {}
+        for key, kept in self.state.items():
+            if self.ema_momentum is not None and "average" in kept:
+                layer, _, name = key.partition(".")
+                found.setdefault(layer, {})[name] = kept["average"]
+        return found
 
     def rate(self, layer: str, epoch: int, batch: int = 0, n_batches: int = 1) -> float:
         """Return the learning rate of a layer in a batch of an epoch, both from 0."""
@@ -130,6 +159,7 @@ class Optimizer(Part, ABC):
     ) -> None:
         """Change ``params`` in place by one step along ``grads``; see `rate` for the others."""
         self.n_steps += 1
+        grads = {layer: group for layer, group in grads.items() if self.is_trained(layer)}
         for layer, layer_grads in self._clipped(grads).items():
             rate = self.rate(layer, epoch, batch, n_batches)
             decay = self._setting(layer, "weight_decay")
@@ -140,6 +170,16 @@ class Optimizer(Part, ABC):
                 if decay and w.ndim > 1:
                     w *= w.dtype.type(1 - rate * decay)
                 self._update(f"{layer}.{name}", w, gradient, rate)
+                if self.ema_momentum is not None:
+                    self._average(f"{layer}.{name}", w, self.ema_momentum)
+
+    def _average(self, key: str, w: Array, momentum: float) -> None:
+        kept = self.state.setdefault(key, {})
+        if "average" not in kept:
+            kept["average"] = w.copy()
+            return
+        scalars = map(w.dtype.type, (momentum, 1 - momentum))
+        _update(update.ema, [kept["average"].reshape(-1), w.reshape(-1)], *scalars)
 
     @abstractmethod
     def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:

@@ -175,6 +175,8 @@ class Trainer(Part):
         if self.restore_best:
             model.set_params(progress.best)
             progress.history.restored = True
+        else:
+            model.set_params(self.optimizer.averages())
         for callback in callbacks:
             callback.on_train_end(progress)
         return progress.history
@@ -292,8 +294,12 @@ class Trainer(Part):
         progress.epoch = epoch = len(history.epochs)
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
             seconds = self._train_epoch(progress, task, callbacks)
+            averages = self.optimizer.averages()
+            evaluated = model.with_params(averages) if averages else model
             evaluations = {
-                name: self.evaluate(model, x, labels, task.n_classes, task.positive, task.classes)
+                name: self.evaluate(
+                    evaluated, x, labels, task.n_classes, task.positive, task.classes
+                )
                 for name, (x, labels) in task.sets.items()
             }
         for name, evaluation in evaluations.items():
@@ -303,7 +309,7 @@ class Trainer(Part):
         history.add(Epoch(epoch, rates, evaluations, seconds))
         self.optimizer.follow(history)
         if self.restore_best and history.best is history.last:
-            progress.best = model.copy_params()
+            progress.best = evaluated.copy_params()
         for callback in callbacks:
             callback.on_epoch_end(progress)
         # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
