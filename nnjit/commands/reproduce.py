@@ -26,6 +26,7 @@ from ..tracking.summary import digested, logged, metric_keys, metrics_digest
 from ..training.history import History
 from ..training.run import RunInfo
 from .arguments import key_values, store_options
+from .initial import initial_model
 
 USAGE = """\
 Train a recorded run again from what the store knows, and compare weights and metrics bit by bit.
@@ -98,7 +99,8 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
             out.print(line, soft_wrap=True)
         return _describe(cfg, run, data, _folder(run, options))
 
-    trained = assemble(cfg, describe, more=more).execute()
+    initial = initial_model(cfg, store_options(options))
+    trained = assemble(cfg, describe, more=more, initial=initial).execute()
     return _judge(store, run, trained.history, trained.classifier.model, out)
 
 

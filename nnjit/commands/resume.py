@@ -17,6 +17,7 @@ from ..runtime.text import say
 from ..tracking import find_by_checkpoint, find_unfinished, store_folders, store_uri
 from ..training.checkpoint import FILE_NAME, Checkpoint, TrainingState, run_lock
 from ..training.run import RunInfo, Trained
+from .initial import initial_model
 
 _OBSERVERS = ("display", "early_stopping", "checkpoint", "tracker", "model_file")
 _KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads", "trusted")
@@ -46,7 +47,8 @@ def resume(arguments: Sequence[str]) -> Trained:
             _check_same(info, data)
             return info
 
-        return assemble(cfg, describe).execute(state)
+        initial = initial_model(cfg) if state is None else None  # a state has the weights
+        return assemble(cfg, describe, initial=initial).execute(state)
 
 
 def _check_same(info: RunInfo, data: DataSplits) -> None:

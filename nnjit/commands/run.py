@@ -31,6 +31,7 @@ from ..tracking import without_passwords
 from ..tracking.parent import JOB_TAG
 from ..training.checkpoint import FILE_NAME, run_lock
 from ..training.run import Outcome, RunInfo
+from .initial import initial_model
 from .resume import resume
 
 _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
@@ -72,13 +73,16 @@ def run(cfg: DictConfig, live_title: str = "") -> Outcome:
     with run_lock(Path(hydra_cfg.runtime.output_dir) / FILE_NAME):
         with contextlib.chdir(hydra_cfg.runtime.cwd):
             settle_cells(cfg)
+            if hydra_cfg.mode is RunMode.MULTIRUN and cfg.init_from == "latest":
+                raise ConfigError("init_from=latest is another run for each job: give its id")
+            initial = initial_model(cfg)
         trial = search.trial_of(hydra_cfg, cfg)
 
         def describe(model: Sequential, data: DataSplits) -> RunInfo:
             return replace(_describe(cfg, model, data, trial), live_title=live_title)
 
         more = [trial] if trial else []
-        return assemble(cfg, describe, hydra_cfg.runtime.cwd, more).execute().outcome
+        return assemble(cfg, describe, hydra_cfg.runtime.cwd, more, initial).execute().outcome
 
 
 def _describe(cfg: DictConfig, model: Sequential, data: DataSplits, trial: Trial | None) -> RunInfo:

@@ -1,6 +1,7 @@
 """A run from its configuration: the one place where its parts are put together."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +12,18 @@ from ..model import Sequential
 from ..training.callbacks import Callback
 from ..training.run import RunInfo, TrainingRun
 from ..training.trainer import Trainer
+from ..training.transfer import take_over
 from .build import CONF, build
 
 Describe = Callable[[Sequential, DataSplits], RunInfo]
 
 
 def assemble(
-    cfg: DictConfig, describe: Describe, folder: str = ".", more: Sequence[Callback] = ()
+    cfg: DictConfig,
+    describe: Describe,
+    folder: str = ".",
+    more: Sequence[Callback] = (),
+    initial: Sequential | None = None,
 ) -> TrainingRun:
     """Return the run that a configuration describes, ready to be executed.
 
@@ -31,6 +37,13 @@ def assemble(
         Where the command began: places in the configuration are relative to it.
     more
         Callbacks besides those of ``cfg.callbacks``, behind them.
+    initial
+        A saved model, with whose weights this one begins.
+
+    Warns
+    -----
+    UserWarning
+        Where some layers are not those of ``initial``.
 
     Raises
     ------
@@ -48,6 +61,11 @@ def assemble(
         cfg.n_classes = len(data.classes)
         model = build(cfg, "model", Sequential)
         task = trainer.prepare(model, data)
+        if initial is not None and (anew := take_over(model, initial)):
+            warnings.warn(
+                f"init_from: {', '.join(anew)} of the model are not as saved, and begin anew",
+                stacklevel=2,
+            )
         info = describe(model, data)
     return TrainingRun(info, data, model, trainer, task, [*callbacks, *more])
 

@@ -32,7 +32,7 @@ _GROUPS = (
     *("dataset", "model", "optimizer", "schedule"),
     *("trainer", "tracking", "callbacks", "experiment", "search"),
 )
-_SETTINGS = (*_GROUPS, "name", "seed", "checkpoint_every", "n_classes")
+_SETTINGS = (*_GROUPS, "name", "seed", "init_from", "checkpoint_every", "n_classes")
 _STORES = ("tracking.root", "tracking.uri", "tracking.artifacts")  # a server is told secrets
 _OF_HYDRA = re.compile(
     r"hydra\.(sweep\.dir|job\.name|launcher\.(n_jobs|cpus_per_task|timeout_min)|"
