@@ -60,7 +60,7 @@ _HOMES = {
     "training.gradcheck": ("check_gradients",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("callbacks", "datasets", "losses", "metrics", "optimizers", "schedules")
+_MODULES = ("augmentation", "callbacks", "datasets", "losses", "metrics", "optimizers", "schedules")
 __all__ = sorted([*_HOME_OF, *_MODULES])
 
 

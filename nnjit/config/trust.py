@@ -30,7 +30,7 @@ from ..parts import Part
 _MOST_VALUES, _MOST_DEPTH = 10_000, 20  # of a configuration; few bytes of YAML can mean billions
 _GROUPS = (
     *("dataset", "model", "optimizer", "schedule"),
-    *("trainer", "tracking", "callbacks", "experiment", "search"),
+    *("trainer", "augmentation", "tracking", "callbacks", "experiment", "search"),
 )
 _SETTINGS = (*_GROUPS, "name", "seed", "init_from", "checkpoint_every", "n_classes")
 _STORES = ("tracking.root", "tracking.uri", "tracking.artifacts")  # a server is told secrets

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..ragged import Data, Ragged
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics, sampling
+from .augmentation import Augmentation, Augmenter
 from .callbacks import Callback, Position, Progress
 from .checkpoint import TrainingState
 from .history import Epoch, Evaluation, History
@@ -28,7 +30,7 @@ Array = NDArray[Any]
 _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
 # Streams of random numbers, apart from each other: drawing more from one changes no other.
-_INIT, _SHUFFLE, _DROPOUT = range(3)
+_INIT, _SHUFFLE, _DROPOUT, _AUGMENT = range(4)
 
 
 @final
@@ -69,6 +71,9 @@ class Trainer(Part):
         see `sampling.class_weights`. The mean of a batch is over its clips, not over the weights.
     label_smoothing
         Share of each training target that all classes get alike, from 0 to below 1.
+    augmentation
+        By name, what changes training clips a little each time, see `nnjit.augmentation`; what is
+        None is left out.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Trainer(Part):
         sampler: str = "shuffle",
         class_weight: sampling.ClassWeight = None,
         label_smoothing: float = 0.0,
+        augmentation: Mapping[str, Augmentation | None] | None = None,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             one_batch = name == "batch_size" and value is None
@@ -109,7 +115,7 @@ class Trainer(Part):
         self.epochs, self.batch_size = epochs, batch_size
         self.drop_last, self.reduction = drop_last, reduction
         self.sampler, self.class_weight = sampler, class_weight
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.augmenter = label_smoothing, Augmenter(augmentation)
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.threads = threads
         self.monitor, self.restore_best = monitor, restore_best
@@ -223,6 +229,7 @@ class Trainer(Part):
             arrays = data
             n_classes = max(2, 1 + max(int(np.max(labels)) for _, labels in data.values()))
         self._build(model, data)
+        self.augmenter.fit(model.inputs, getattr(data, "encoding", None))
         self.loss.check(model.activation)
         self.optimizer.check_layers(list(model.params))
         if model.head.units not in {n_classes, 1 if n_classes == 2 else n_classes}:
@@ -327,15 +334,17 @@ class Trainer(Part):
         dropout = self._stream(_DROPOUT, epoch)
         if start.dropout is not None:
             dropout.bit_generator.state = start.dropout
-        targets = sampling.smoothed(self._targets(model, labels), self.label_smoothing)
+        aims = [sampling.smoothed(self._targets(model, labels), self.label_smoothing)]
+        if task.class_weights is not None:
+            aims.append(task.class_weights[labels].astype(model.dtype))
         began = time.perf_counter() - start.seconds
         for batch in range(start.batch, progress.n_batches):
             rows = order[batch * size : (batch + 1) * size]
-            logits, caches = model.forward_rows(x, rows, training=True, rng=dropout)
-            values, dz = self.loss(logits, model.activation, targets[rows])
-            if task.class_weights is not None:
-                weights = task.class_weights[labels[rows]].astype(values.dtype)
-                values, dz = values * weights, dz * weights[:, None]
+            clips, at, (wanted, *weights) = self._batch(x, rows, aims, (epoch, batch * size))
+            logits, caches = model.forward_rows(clips, at, training=True, rng=dropout)
+            values, dz = self.loss(logits, model.activation, wanted)
+            for weight in weights:
+                values, dz = values * weight, dz * weight[:, None]
             loss = float(values.mean())
             self._check_finite(loss, f"epoch {epoch}, batch {batch}")
             if self.reduction == "mean":
@@ -350,6 +359,16 @@ class Trainer(Part):
             for callback in callbacks:
                 callback.on_batch_end(progress)
         return time.perf_counter() - began
+
+    def _batch(
+        self, x: Data, rows: Array, aims: Sequence[Array], place: tuple[int, int]
+    ) -> tuple[Data, Array, Sequence[Array]]:
+        """Return clips, the rows of a batch in them, and what of ``aims`` belongs to the batch."""
+        aims = [aim[rows] for aim in aims]
+        if not self.augmenter:
+            return x, rows, aims
+        clips, aims = self.augmenter.changed(x, rows, aims, place, partial(self._stream, _AUGMENT))
+        return clips, np.arange(len(rows)), aims
 
     def _check_finite(self, loss: float, where: str) -> None:
         if not np.isfinite(loss):
