@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .training.cellcheck import check_cell as check_cell
     from .training.checkpoint import Checkpoint as Checkpoint
     from .training.gradcheck import check_gradients as check_gradients
+    from .training.lr_finder import LearningRateFinder as LearningRateFinder
+    from .training.lr_finder import find_learning_rate as find_learning_rate
+    from .training.norms import Norms as Norms
     from .training.optimizers import SGD as SGD
     from .training.optimizers import Adam as Adam
     from .training.optimizers import AdamW as AdamW
@@ -51,6 +54,8 @@ _HOMES = {
     "model": ("Sequential",),
     "ragged": ("Ragged",),
     "training.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "training.lr_finder": ("LearningRateFinder", "find_learning_rate"),
+    "training.norms": ("Norms",),
     "training.trainer": ("Trainer",),
     "training.callbacks": ("Callback", "EarlyStopping"),
     "training.run": ("TrainingRun",),

@@ -152,8 +152,12 @@ class Sequential(Part):
         *,
         training: bool = False,
         rng: np.random.Generator | None = None,
+        outputs: dict[str, Array] | None = None,
     ) -> tuple[Array, list[Any]]:
-        """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`."""
+        """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`.
+
+        ``outputs`` receives those of each layer, in tiles.
+        """
         lengths = None
         if isinstance(data, Ragged):
             x, lengths = data.gathered(rows)
@@ -166,6 +170,8 @@ class Sequential(Part):
             x, cache = layer.forward(x, training=training, rng=rng, **options)
             lengths = None if lengths is None else layer.lengths_after(lengths)
             caches.append(cache)
+            if outputs is not None:
+                outputs[layer.name] = x
         return untile(self.head.linear(x), len(rows)), [*caches, x]
 
     def backward(self, dz: Array, caches: list[Any]) -> dict[str, dict[str, Any]]:

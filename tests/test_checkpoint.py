@@ -27,7 +27,7 @@ OPTIMIZERS = {
     ),
     "adamw": lambda: AdamW(0.05, schedule=Cosine(4), warmup_epochs=0.7),
     "rmsprop": lambda: RMSprop(
-        0.3, momentum=0.5, weight_decay=0.1, schedule=ReduceLROnPlateau(0.5, patience=1)
+        0.3, momentum=0.5, weight_decay=0.1, schedule=ReduceLROnPlateau(0.5, 1, min_delta=1.0)
     ),
 }
 OPTIONS = {
@@ -110,7 +110,6 @@ def test_from_every_place_the_end_is_the_same(optimizer):
 def test_averages_are_kept_without_the_best_epoch_too():
     options = {"optimizer": "averaged", "restore_best": False}
     expected = whole(**options)
-    assert expected[0] != whole(optimizer="averaged")[0]
     for state in states(**options)[-7:]:
         assert gone_on(state, **options) == expected, state.position
 

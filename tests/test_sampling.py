@@ -6,7 +6,7 @@ import torch
 import toy
 
 from nnjit.errors import ConfigError
-from nnjit.layers import Dense, Signal
+from nnjit.layers import Dense, Flatten, Signal
 from nnjit.model import Sequential
 from nnjit.storage.files import weights_digest
 from nnjit.training import sampling
@@ -66,7 +66,7 @@ def test_errors(options, message):
 
 def one_step(x, labels, units, loss, activation, **options):
     """Return the weights before and after one step on one batch of all."""
-    model = Sequential([Dense(units, activation)], dtype="float64")
+    model = Sequential([Flatten(), Dense(units, activation)], dtype="float64")
     model.build(Signal(1, x.shape[2]), 3)
     before = toy.weights(model)
     settings = {"epochs": 1, "batch_size": None, "threads": 1, **options}

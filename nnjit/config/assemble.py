@@ -74,7 +74,7 @@ def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
     """Return a recorded configuration whose run these of nnjit's own callbacks observe.
 
     What was recorded of them may name places of others; only early stopping, which has a say in the
-    result, and callbacks of packages that are trusted are taken from the record.
+    result, norms, and callbacks of packages that are trusted are taken from the record.
     """
     standard = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
     assert isinstance(standard, dict)
@@ -87,4 +87,4 @@ def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
 
 def _has_a_say(name: str, entry: Any) -> bool:
     foreign = isinstance(entry, dict) and not str(entry.get("_target_")).startswith("nnjit.")
-    return foreign or name == "early_stopping"
+    return foreign or name in ("early_stopping", "norms")

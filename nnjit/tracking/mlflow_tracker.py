@@ -142,6 +142,7 @@ class MlflowTracker(Tracker):
         What the store does not take waits for the next time: training goes on.
         """
         self._add_epoch(progress.history.last)
+        self._add(progress.values, progress.epoch)
         if time.monotonic() < self._due:
             return
         began, failure = time.monotonic(), ""

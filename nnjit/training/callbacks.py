@@ -30,12 +30,27 @@ class Position:
 
 
 @final
+@dataclass(frozen=True)
+class Batch:
+    """A batch that a step was made on: its clips are ``rows`` of ``clips``, as the model saw them.
+
+    ``gradients`` are those of the step, by layer and name, before they were clipped.
+    """
+
+    clips: Any
+    rows: Any
+    gradients: Any
+
+
+@final
 @dataclass
 class Progress:
     """Where a training run stands; the trainer changes it, callbacks read it.
 
     ``epoch`` and ``batch`` count from 0; ``loss`` and ``accuracy`` are those of the last batch.
-    ``position`` is where the run could go on later, None while the parameters change.
+    ``last_batch`` is there in ``on_batch_end`` alone; what a callback puts into ``values`` until
+    the epoch ends goes on record with it. ``position`` is where the run could go on later, None
+    while the parameters change.
     """
 
     model: "Sequential"
@@ -52,6 +67,8 @@ class Progress:
     stop: bool = False  # a callback that sets it ends the run after this epoch
     best: dict[str, dict[str, Any]] = field(default_factory=dict)  # parameters, where they are kept
     position: Position | None = Position()
+    last_batch: Batch | None = None
+    values: dict[str, float] = field(default_factory=dict)
     _warm: float = 0.0  # when the first batch, which may compile kernels, was done
     _first: int = 0  # which batch that was, counted over all epochs
 
@@ -75,9 +92,11 @@ class Progress:
             return float("nan")
         return (time.perf_counter() - self._warm) / (done - self._first) * (total - done - 1)
 
-    def mark_batch(self, batch: int, loss: float, accuracy: float) -> None:
+    def mark_batch(
+        self, batch: int, loss: float, accuracy: float, last: Batch | None = None
+    ) -> None:
         """Take note of a finished batch."""
-        self.batch, self.loss, self.accuracy = batch, loss, accuracy
+        self.batch, self.loss, self.accuracy, self.last_batch = batch, loss, accuracy, last
         if not self._warm:
             self._warm = time.perf_counter()
             self._first = self.epoch * self.n_batches + batch

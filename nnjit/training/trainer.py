@@ -20,7 +20,7 @@ from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics, sampling
 from .augmentation import Augmentation, Augmenter
-from .callbacks import Callback, Position, Progress
+from .callbacks import Batch, Callback, Position, Progress
 from .checkpoint import TrainingState
 from .history import Epoch, Evaluation, History
 from .optimizers import Optimizer
@@ -239,7 +239,7 @@ class Trainer(Part):
             )
         sets = {name: (model.check(x), np.asarray(labels)) for name, (x, labels) in arrays.items()}
         n_batches, monitor = self._count_batches(len(sets["train"][0])), self._monitor(sets)
-        meaning = {}
+        meaning: dict[str, Any] = {}
         if isinstance(data, DataSplits):
             meaning = {"positive": data.positive, "classes": data.classes}
         weights = sampling.class_weights(
@@ -319,6 +319,7 @@ class Trainer(Part):
             progress.best = evaluated.copy_params()
         for callback in callbacks:
             callback.on_epoch_end(progress)
+        progress.values = {}
         # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
         progress.position = Position(epoch + 1)
 
@@ -355,9 +356,11 @@ class Trainer(Part):
             seconds, state = time.perf_counter() - began, dropout.bit_generator.state
             progress.position = Position(epoch, batch + 1, dict(state), seconds)
             correct = model.most_probable(model.activation.forward(logits.T).T) == labels[rows]
-            progress.mark_batch(batch, loss, float(correct.mean()))
+            last = Batch(clips, at, gradients)
+            progress.mark_batch(batch, loss, float(correct.mean()), last)
             for callback in callbacks:
                 callback.on_batch_end(progress)
+            progress.last_batch = None  # the memory of its gradients is free again
         return time.perf_counter() - began
 
     def _batch(
