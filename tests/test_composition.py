@@ -59,7 +59,8 @@ def test_every_choice_composes_and_builds(group, choice, two_classes):
     kinds = [(data, LabelledData), (model, Sequential), (trainer, Trainer), (tracker, Tracker)]
     assert all(isinstance(thing, kind) for thing, kind in kinds)
     assert trainer.seed == cfg.seed
-    assert trainer.optimizer.rate("dense", 0) == cfg.optimizer.learning_rate
+    first = trainer.optimizer.schedule.factor(0)
+    assert trainer.optimizer.rate("dense", 0) == cfg.optimizer.learning_rate * first
     trainer.optimizer.check_layers(list(model.params))
     trainer.loss.check(model.activation)
 

@@ -195,7 +195,8 @@ class SpectralTilt(ClipAugmentation):
         )
         before, after = (float(np.square(x).sum()) for x in (samples - mean, tilted))
         scale = np.sqrt(before / after) if after > 0 else 1.0
-        return (tilted * scale + mean).reshape(clip.shape)
+        changed: Array = (tilted * scale + mean).reshape(clip.shape)
+        return changed
 
 
 @final

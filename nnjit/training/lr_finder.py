@@ -133,7 +133,7 @@ class _Growing(Schedule):
 
     def factor(self, epoch: float) -> float:
         """Return the rate of this batch."""
-        return self.low * self.ratio ** (epoch / self.last)
+        return float(self.low * self.ratio ** (epoch / self.last))
 
 
 class _Losses(Callback):

@@ -20,7 +20,8 @@ from .callbacks import Callback
 from .checkpoint import TrainingState
 from .history import History
 from .summary import summarise, summary_key
-from .trainer import Task, Trainer
+from .task import Task
+from .trainer import Trainer
 
 MODEL_FILE = "model.pkl"  # in the folder of a run
 

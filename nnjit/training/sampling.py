@@ -62,7 +62,8 @@ def class_weights(
         return None
     if isinstance(setting, str):
         counts = np.bincount(labels, minlength=n_classes)
-        return len(labels) / (n_classes * np.maximum(counts, 1))
+        balanced: Array = len(labels) / (n_classes * np.maximum(counts, 1))
+        return balanced
     weights = np.ones(n_classes)
     for key, weight in setting.items():
         if not 0 < weight < np.inf:
