@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..layers.spec import Codes, Signal
-from ..model import Data
 from ..parts import Part
-from ..ragged import Ragged
+from ..ragged import Data, Ragged
 
 Array = NDArray[Any]
 Streams = Callable[..., np.random.Generator]  # a stream of random numbers for each key
@@ -292,8 +291,7 @@ class Augmenter:
 
         if isinstance(data, Ragged):
             dtype = data.values.dtype
-            clips_of = [data.values[n, : data.lengths[n]] for n in rows]
-            return Ragged.of([change(clip, i) for i, clip in enumerate(clips_of)]), others
+            return Ragged.of([change(data[n], i) for i, n in enumerate(rows)]), others
         dtype = data.dtype
         clips = np.stack([change(data[n], i) for i, n in enumerate(rows)])
         for mixup in self._batches:

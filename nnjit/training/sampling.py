@@ -37,7 +37,8 @@ def smoothed(targets: Array, label_smoothing: float) -> Array:
     if label_smoothing == 0:
         return targets
     uniform = 1 / max(2, targets.shape[1])
-    return targets * (1 - label_smoothing) + label_smoothing * uniform
+    softer: Array = targets * (1 - label_smoothing) + label_smoothing * uniform
+    return softer
 
 
 def class_weights(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..model import Data
+from ..ragged import Data
 from . import metrics
 
 Array = NDArray[Any]
