@@ -28,7 +28,7 @@ class Prepared(NamedTuple):
     Attributes
     ----------
     codes : array of uint8, shape (N, T), or of float32, shape (N, T, D)
-        Symbols, or samples (`Encoding.is_raw`).
+        Symbols, or samples or mel bands (`Encoding.is_signal`).
     offsets : array of float64, shape (N,)
         Start of each clip, seconds into the recording.
     rate : float
@@ -159,7 +159,7 @@ def clips_of(
     """
     encoding = replace(encoding, rate=encoding.rate or rate)
     whole = checked_range(blocks, rate, encoding, most_steps)
-    if encoding.is_raw:
+    if encoding.is_signal:
         yield from signals_of(blocks, rate, encoding, whole)
         return
 

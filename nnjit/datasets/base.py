@@ -62,7 +62,7 @@ class Dataset(LabelledData):
         Length of a clip in seconds; None takes each recording whole, as one clip.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
-    resampler, levels, encoding, normalise, frame, hop, channels
+    resampler, levels, encoding, normalise, frame, hop, channels, n_mels, fmin, fmax
         See `Encoding`, where `encoding` is called `method`.
     cache_dir : str, Path or None
         Folder for prepared clips; None does without.
@@ -86,6 +86,9 @@ class Dataset(LabelledData):
         frame: int = 1,
         hop: int | None = None,
         channels: int | None = 1,
+        n_mels: int = 40,
+        fmin: float = 0.0,
+        fmax: float | None = None,
         split: str = "track",
         sizes: Sequence[float] = (2, 1, 1),
         stratify: bool = True,
@@ -104,7 +107,18 @@ class Dataset(LabelledData):
             positive=positive,
         )
         self.encoding = Encoding(
-            levels, encoding, rate, duration, resampler, normalise, frame, hop, channels
+            levels=levels,
+            method=encoding,
+            rate=rate,
+            duration=duration,
+            resampler=resampler,
+            normalise=normalise,
+            frame=frame,
+            hop=hop,
+            channels=channels,
+            n_mels=n_mels,
+            fmin=fmin,
+            fmax=fmax,
         )
         self.cache_dir = None if cache_dir is None else given_path(cache_dir)
 
@@ -140,8 +154,8 @@ class Dataset(LabelledData):
             seen = ", ".join(f"{rate:g} Hz ({name})" for rate, name in sorted(rates.items()))
             raise DataError(f"dataset.rate=null, but the files differ, {seen}: set dataset.rate")
         encoding = replace(self.encoding, rate=rates.popitem()[0])
-        if encoding.is_raw:
-            encoding = replace(encoding, channels=_common_channels(used, encoding.frame))
+        if encoding.is_signal:
+            encoding = replace(encoding, channels=_common_channels(used, encoding.width))
         counts = [len(prepared.codes) for _, prepared in used]
         codes = [prepared.codes for _, prepared in used]
         clips = Clips(
@@ -157,10 +171,10 @@ class Dataset(LabelledData):
     def adapt(
         self, pool: Clips, train: NDArray[np.int64], encoding: InputEncoding
     ) -> tuple[Clips, InputEncoding]:
-        """Normalise samples by the statistics of the training set, where that was asked for."""
+        """Normalise samples or mel bands by the statistics of the training set, where that was asked for."""
         if not isinstance(encoding, Encoding) or encoding.normalise != "training":
             return pool, encoding
-        signals, mean, std = by_training(pool.codes, train, encoding.channels or 1)
+        signals, mean, std = by_training(pool.codes, train, encoding.n_statistics or 1)
         return replace(pool, codes=signals), replace(encoding, mean=mean, std=std)
 
     def _tracks(self, used: list[tuple[Recording, Prepared]]) -> list[str]:
@@ -177,9 +191,9 @@ class Dataset(LabelledData):
         return encode_signal(*recording.source(), self.encoding)
 
 
-def _common_channels(used: list[tuple[Recording, Prepared]], frame: int) -> int:
+def _common_channels(used: list[tuple[Recording, Prepared]], width: int) -> int:
     channels = {
-        int(prepared.codes.shape[2]) // frame: recording.name for recording, prepared in used
+        int(prepared.codes.shape[2]) // width: recording.name for recording, prepared in used
     }
     if len(channels) > 1:
         seen = ", ".join(f"{n} ({name})" for n, name in sorted(channels.items()))

@@ -17,9 +17,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from . import audio, blocks, containers, encode, mpeg, ogg, raw, reader, spliced
+from . import audio, blocks, containers, encode, mel, mpeg, ogg, raw, reader, spliced
 from .audio import Prepared, prepare_file
-from .encode import Encoding
+from .encode import LOG_MEL, Encoding
 from .reader import open_regular
 
 _NAMES = ("codes", "offsets", "rate", "remarks")
@@ -70,13 +70,15 @@ def cache_key(path: Path, encoding: Encoding) -> str:
     with open_regular(path) as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     parts = [content, encoding.to_dict(), _code_hash()]
+    if encoding.method == LOG_MEL:
+        parts += mel.versions()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for module in (audio, blocks, containers, encode, mpeg, ogg, raw, reader, spliced):
+    for module in (audio, blocks, containers, encode, mel, mpeg, ogg, raw, reader, spliced):
         digest.update(Path(str(module.__file__)).read_bytes())
     versions = (
         np.__version__,
@@ -134,9 +136,9 @@ def _is_sound(prepared: Prepared, encoding: Encoding) -> bool:
     n_steps = replace(encoding, rate=rate).n_steps
     if not (len(codes) == 1 if n_steps is None else codes.shape[1] == n_steps):
         return False
-    if encoding.is_raw:
+    if encoding.is_signal:
         width = codes.shape[2] if codes.ndim == 3 else 0
-        wanted = encoding.frame * (encoding.channels or max(1, width // encoding.frame))
+        wanted = encoding.width * (encoding.channels or max(1, width // encoding.width))
         sound = codes.dtype == np.float32 and width == wanted and bool(np.isfinite(codes).all())
     else:
         sound = codes.dtype == np.uint8 and codes.ndim == 2 and int(codes.max()) < encoding.levels

@@ -1,4 +1,4 @@
-"""How a recording becomes symbols or samples: rate, duration, quantiser or normalisation."""
+"""How a recording becomes symbols, samples or mel bands: rate, duration, quantiser, frames."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -37,10 +37,13 @@ METHODS: dict[str, Callable[[NDArray[np.floating], int], NDArray[np.floating]]] 
     "mulaw": _mulaw,
 }
 RAW = "raw"
+LOG_MEL = "log_mel"
 MOST_CHANNELS = 1024  # as libsndfile
+_MOST_MELS, _MOST_WINDOW = 512, 1 << 16  # a filter bank of 134 MB
 RESAMPLERS = ("soxr", "decimate")
 NORMALISE = ("recording", "training")
-_OF_RAW = {  # options that symbols do not have, with their defaults
+_OF_MEL = {"n_mels": 40, "fmin": 0.0, "fmax": None}  # options of log_mel alone, with their defaults
+_OF_SIGNALS = {  # options that symbols do not have
     "normalise": "recording",
     "frame": 1,
     "hop": None,
@@ -58,11 +61,12 @@ class Encoding(InputEncoding):
     ----------
     levels : int
         Number of symbols, 2 to 256.
-    method : {"uniform", "ceil", "mulaw", "raw"}
+    method : {"uniform", "ceil", "mulaw", "raw", "log_mel"}
         Quantiser of a signal x in [0, 1]. `uniform`: equal bins, min(floor(levels x), levels - 1).
         `ceil`: ceil((levels - 1) x), where level 0 is exact zero only. `mulaw`: the mu-law
         companding of 2x - 1 in its continuous form (ITU-T G.711) with mu = levels - 1, then
-        equal bins. `raw`: no symbols but the samples themselves, float32.
+        equal bins. `raw`: no symbols but the samples themselves, float32. `log_mel`: the power in
+        bands of the mel scale, in decibels, see `nnjit.datasets.mel`.
     rate : float or None
         Samples per second after resampling; None keeps the rate of the files.
     duration : float or None
@@ -71,16 +75,23 @@ class Encoding(InputEncoding):
         `soxr`: band-limited, very high quality. `decimate`: keep every int(file rate / rate)-th
         sample without a filter; it aliases, and the real rate is off when the ratio is no integer.
     normalise : {"recording", "training"}
-        `raw`: each channel gets mean 0 and standard deviation 1, by the statistics of its own
-        recording, or by those of the clips of the training set.
+        `raw`, `log_mel`: each channel, or each band of each channel, gets mean 0 and standard
+        deviation 1, by the statistics of its own recording, or by those of the clips of the
+        training set.
     frame, hop : int, int or None
-        `raw`: a step is a vector of `frame` samples, `hop` samples after the one before; None is
-        `frame`, so that frames lie side by side. A remainder shorter than a frame is dropped.
+        `raw`, `log_mel`: a step is a vector of `frame` samples, or their bands, `hop` samples
+        after the one before; None is `frame`, so that frames lie side by side. A remainder
+        shorter than a frame is dropped.
     channels : int or None
-        `raw`: 1 averages the channels of a recording. More are kept, and a recording with
-        another number is refused; None keeps as many as the recordings have.
+        `raw`, `log_mel`: 1 averages the channels of a recording. More are kept, and a recording
+        with another number is refused; None keeps as many as the recordings have.
+    n_mels : int
+        `log_mel`: number of bands, 1 to 512.
+    fmin, fmax : float, float or None
+        `log_mel`: Hz where the lowest band begins and the highest ends; None is half the rate.
     mean, std : tuple of float
-        Statistics of the training set, of each channel; empty until they are known.
+        Statistics of the training set, of each channel or of each band and channel; empty until
+        they are known.
 
     Raises
     ------
@@ -97,12 +108,15 @@ class Encoding(InputEncoding):
     frame: int = 1
     hop: int | None = None
     channels: int | None = 1
+    n_mels: int = 40
+    fmin: float = 0.0
+    fmax: float | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_integer("dataset.levels", self.levels, low=2, high=256)
-        check_choice("dataset.encoding", self.method, (*METHODS, RAW))
+        check_choice("dataset.encoding", self.method, (*METHODS, RAW, LOG_MEL))
         check_choice("dataset.resampler", self.resampler, RESAMPLERS)
         if self.duration is not None:
             check_positive("dataset.duration", self.duration)
@@ -113,7 +127,8 @@ class Encoding(InputEncoding):
             check_integer("dataset.hop", self.hop, low=1)
         if self.channels is not None:
             check_integer("dataset.channels", self.channels, low=1, high=MOST_CHANNELS)
-        self._check_raw()
+        self._check_signals()
+        self._check_mel()
         if self.rate is not None:
             check_positive("dataset.rate", self.rate)
             # 10000 and 10000.0 are one encoding: equal, hashed and stored alike.
@@ -125,42 +140,81 @@ class Encoding(InputEncoding):
                     f"than one {least}: make it {self.frame / self.rate:g} or more"
                 )
 
-    def _check_raw(self) -> None:
+    def _check_signals(self) -> None:
         """Raise ConfigError for what symbols do not have, or statistics that do not fit."""
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
-        if not self.is_raw:
-            for key, default in _OF_RAW.items():
-                if (value := getattr(self, key)) != default:
-                    shown = "null" if value is None else value
-                    raise ConfigError(
-                        f"dataset.{key}={shown} does not go with dataset.encoding={self.method}, "
-                        f"where a step is one symbol: set dataset.encoding={RAW}"
-                    )
-        if (self.mean or self.std) and not are_statistics(self.mean, self.std, self.channels):
+        if not self.is_signal:
+            self._refuse(_OF_SIGNALS, f"where a step is one symbol: set dataset.encoding={RAW}")
+        if (self.mean or self.std) and not are_statistics(self.mean, self.std, self.n_statistics):
             raise ConfigError(
                 f"mean={self.mean} and std={self.std} do not fit {self.channels} channels"
             )
 
+    def _check_mel(self) -> None:
+        """Raise ConfigError for options of mel bands that cannot work, or without them."""
+        if self.method != LOG_MEL:
+            self._refuse(_OF_MEL, f"which has no bands: set dataset.encoding={LOG_MEL}")
+            return
+        check_integer("dataset.n_mels", self.n_mels, low=1, high=_MOST_MELS)
+        if not 2 <= self.frame <= _MOST_WINDOW:
+            raise ConfigError(
+                f"dataset.frame={self.frame} is no window for dataset.encoding={LOG_MEL}: set it "
+                f"to the samples of one, 2 to {_MOST_WINDOW}, such as 256"
+            )
+        if self.fmin:
+            check_positive("dataset.fmin", self.fmin)
+        if self.fmax is not None:
+            check_positive("dataset.fmax", self.fmax)
+        highest = self.rate / 2 if self.rate else math.inf
+        if not self.fmin < (highest if self.fmax is None else self.fmax) <= highest:
+            shown = "null" if self.fmax is None else f"{self.fmax:g}"
+            raise ConfigError(
+                f"dataset.fmin={self.fmin:g} and dataset.fmax={shown} span no bands: let fmin be "
+                f"less than fmax, and fmax at most half the rate, {highest:g} Hz"
+            )
+
+    def _refuse(self, options: Mapping[str, Any], reason: str) -> None:
+        """Raise ConfigError where one of these options is not at its default."""
+        for key, default in options.items():
+            if (value := getattr(self, key)) != default:
+                shown = "null" if value is None else value
+                raise ConfigError(
+                    f"dataset.{key}={shown} does not go with dataset.encoding={self.method}, "
+                    f"{reason}"
+                )
+
     @property
-    def is_raw(self) -> bool:
-        """Whether clips hold samples instead of symbols."""
-        return self.method == RAW
+    def is_signal(self) -> bool:
+        """Whether clips hold numbers, samples or mel bands, instead of symbols."""
+        return self.method in (RAW, LOG_MEL)
+
+    @property
+    def width(self) -> int:
+        """Number of values of a step for each channel."""
+        return self.n_mels if self.method == LOG_MEL else self.frame
+
+    @property
+    def n_statistics(self) -> int | None:
+        """Number of values that are normalised each by itself; None where a file must tell."""
+        if self.method == LOG_MEL and self.channels is not None:
+            return self.n_mels * self.channels
+        return self.channels
 
     @property
     def inputs(self) -> Codes | Signal:
-        """What a model reads: codes (N, T), or signals (N, T, frame * channels).
+        """What a model reads: codes (N, T), or signals (N, T, width * channels).
 
         Raises
         ------
         ConfigError
             If `channels` is None, or `rate` of clips with a duration: only a file can tell.
         """
-        if not self.is_raw:
+        if not self.is_signal:
             return Codes(self.n_steps, self.levels)
         if self.channels is None:
             raise ConfigError("the channels are known once a file is read: set dataset.channels")
-        return Signal(self.n_steps, self.frame * self.channels)
+        return Signal(self.n_steps, self.width * self.channels)
 
     @property
     def step_in_figures(self) -> tuple[float, str]:
@@ -231,13 +285,15 @@ class Encoding(InputEncoding):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values, for a model file or a tracker."""
         values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-        return values if self.is_raw else {k: v for k, v in values.items() if k not in _OF_RAW}
+        absent = {} if self.method == LOG_MEL else _OF_MEL if self.is_signal else _OF_SIGNALS | _OF_MEL
+        return {key: value for key, value in values.items() if key not in absent}
 
     def describe(self) -> str:
         """Return what a clip is, in a few words."""
         what = f"{self.levels} levels ({self.method})"
-        if self.is_raw:
-            what = f"{self.channels} channel(s) of samples, normalised by {self.normalise}"
+        if self.is_signal:
+            mel = f"{self.n_mels} log-mel bands of " * (self.method == LOG_MEL)
+            what = f"{mel}{self.channels} channel(s) of samples, normalised by {self.normalise}"
             if self.frame > 1 or self.step > 1:
                 what = f"frames of {self.frame} samples, {self.step} apart, {what}"
         if self.duration is None:

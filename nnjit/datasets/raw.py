@@ -1,6 +1,6 @@
-"""Clips of samples: float32, every channel by itself, normalised, in frames."""
+"""Clips of samples or mel bands: float32, every channel by itself, normalised, in frames."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..ragged import Data, Ragged
 from .blocks import Blocks, Range, UnfitError, cut, stride
-from .encode import Encoding
+from .encode import LOG_MEL, Encoding
+from .mel import log_mel
 
 _LARGEST = 1e15  # squares of samples and their sums stay well inside float32
 
@@ -17,11 +18,11 @@ _LARGEST = 1e15  # squares of samples and their sums stay well inside float32
 def signals_of(
     blocks: Blocks, rate: float, encoding: Encoding, whole: Range
 ) -> Iterator[NDArray[np.float32]]:
-    """Turn a recording into clips of samples, a few at a time.
+    """Turn a recording into clips of samples or mel bands, a few at a time.
 
     With ``normalise="recording"`` each channel gets mean 0 and standard deviation 1 over the whole
-    recording. With ``"training"`` the statistics in the encoding do that; while there are none,
-    samples stay as they are.
+    recording, or each mel band of each channel over all its clips. With ``"training"`` the
+    statistics in the encoding do that; while there are none, samples and bands stay as they are.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def signals_of(
 
     Yields
     ------
-    array of float32, shape (n, T, frame * channels)
-        A step is a frame: for each of its samples, all channels.
+    array of float32, shape (n, T, width * channels)
+        A step is a frame: for each of its samples or bands, all channels.
 
     Raises
     ------
@@ -52,17 +53,23 @@ def signals_of(
             "export it again",
             "export it again",
         )
-    mean, std = _moments(blocks(), encoding)
+    mean, std = _moments(_checked_channels(blocks(), encoding))
     added, divisor = np.zeros_like(mean), np.where(std > 0, std, 1.0)
-    if encoding.normalise == "training":
+    is_mel = encoding.method == LOG_MEL
+    if encoding.normalise == "training" or is_mel:
         added, divisor = mean, np.ones_like(mean)
-    resampled = _resample(blocks, rate, encoding, mean)
-    samples = (((block + added) / divisor).astype(np.float32) for block in resampled)
-    for clips in cut(samples, whole.frames / rate, encoding):
-        signals = frames(clips, encoding)
-        if encoding.mean:  # from float32, as in training: the same bits
-            signals = standardised(signals, encoding.mean, encoding.std)
-        yield signals
+
+    def signals() -> Iterator[NDArray[np.float32]]:
+        resampled = _resample(blocks, rate, encoding, mean)
+        samples = (((block + added) / divisor).astype(np.float32) for block in resampled)
+        for clips in cut(samples, whole.frames / rate, encoding):
+            yield log_mel(clips, encoding) if is_mel else frames(clips, encoding)
+
+    centre, scale = encoding.mean, encoding.std
+    if is_mel and encoding.normalise == "recording":
+        centre, scale = _of_recording(signals)
+    for each in signals():  # from float32, as in training: the same bits
+        yield standardised(each, centre, scale) if centre else each
 
 
 def frames(clips: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
@@ -85,9 +92,22 @@ def statistics(signals: NDArray[Any], channels: int) -> tuple[tuple[float, ...],
     total = np.zeros(channels)
     for at in range(0, len(flat), 1 << 18):
         total += np.square(flat[at : at + (1 << 18)] - mean).sum(axis=0)
-    std = np.sqrt(total / len(flat))
-    std[std <= 1e-7 * np.abs(mean)] = 1.0  # what float32 leaves of a constant
-    std[std == 0] = 1.0
+    return _plain(mean, np.sqrt(total / len(flat)))
+
+
+def _of_recording(
+    signals: Callable[[], Iterator[NDArray[np.float32]]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each value of a step, over all clips of a recording."""
+    # A clip at a time: the same bits, however many of them come at once.
+    return _plain(*_moments(clip.astype(np.float64) for clips in signals() for clip in clips))
+
+
+def _plain(
+    mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return statistics to divide by: what is constant has the standard deviation 1."""
+    std = np.where((std <= 1e-7 * np.abs(mean)) | (std == 0), 1.0, std)  # float32 leaves so much
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
@@ -119,14 +139,22 @@ def _two_axes(block: NDArray[np.float64]) -> NDArray[np.float64]:
     return block[:, None] if block.ndim == 1 else block
 
 
-def _moments(
+def _checked_channels(
     blocks: Iterable[NDArray[np.float64]], encoding: Encoding
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each channel (Chan et al., block by block)."""
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
+) -> Iterator[NDArray[np.float64]]:
+    """Yield blocks (n, channels); UnfitError where there are others than asked for."""
     for block in map(_two_axes, blocks):
+        _check_channels(block.shape[1], encoding)
+        yield block
+
+
+def _moments(
+    blocks: Iterable[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column (Chan et al., block by block)."""
+    count, mean, squares = 0, np.zeros(0), np.zeros(0)
+    for block in blocks:
         if not count:
-            _check_channels(block.shape[1], encoding)
             mean, squares = np.zeros(block.shape[1]), np.zeros(block.shape[1])
         n, its_mean = len(block), block.mean(axis=0)
         delta = its_mean - mean
