@@ -171,7 +171,7 @@ class Dataset(LabelledData):
     def adapt(
         self, pool: Clips, train: NDArray[np.int64], encoding: InputEncoding
     ) -> tuple[Clips, InputEncoding]:
-        """Normalise samples or mel bands by the statistics of the training set, where that was asked for."""
+        """Normalise signals by the statistics of the training set, where that was asked for."""
         if not isinstance(encoding, Encoding) or encoding.normalise != "training":
             return pool, encoding
         signals, mean, std = by_training(pool.codes, train, encoding.n_statistics or 1)

@@ -285,7 +285,9 @@ class Encoding(InputEncoding):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values, for a model file or a tracker."""
         values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-        absent = {} if self.method == LOG_MEL else _OF_MEL if self.is_signal else _OF_SIGNALS | _OF_MEL
+        absent = (
+            {} if self.method == LOG_MEL else _OF_MEL if self.is_signal else _OF_SIGNALS | _OF_MEL
+        )
         return {key: value for key, value in values.items() if key not in absent}
 
     def describe(self) -> str:

@@ -42,7 +42,8 @@ def log_mel(clips: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float3
     technical report 1998-010, 1998.
     """
     librosa, bank = _librosa(), _filters(encoding)
-    out = np.empty((len(clips), encoding.n_steps, encoding.n_mels, clips.shape[2]), np.float32)
+    n_steps = (clips.shape[1] - encoding.frame) // encoding.step + 1
+    out = np.empty((len(clips), n_steps, encoding.n_mels, clips.shape[2]), np.float32)
     for clip, found in zip(clips, out, strict=True):
         spectra = librosa.stft(
             clip.T.astype(np.float64), n_fft=encoding.frame, hop_length=encoding.step, center=False
@@ -50,7 +51,7 @@ def log_mel(clips: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float3
         for c, power in enumerate(np.square(spectra.real) + np.square(spectra.imag)):
             # A sparse product adds in one order; that of a dense one depends on the threads.
             found[:, :, c] = librosa.power_to_db(bank @ power, amin=1e-10, top_db=None).T
-    return out.reshape(*out.shape[:2], -1)
+    return out.reshape(len(out), n_steps, -1)
 
 
 def versions() -> list[str]:
