@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .layers import GRU as GRU
     from .layers import LSTM as LSTM
     from .layers import RNN as RNN
+    from .layers import AveragePooling1D as AveragePooling1D
     from .layers import Codes as Codes
     from .layers import Conv1D as Conv1D
     from .layers import Dense as Dense
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .layers import GlobalAveragePooling1D as GlobalAveragePooling1D
     from .layers import GlobalMaxPooling1D as GlobalMaxPooling1D
     from .layers import LastStep as LastStep
+    from .layers import MaxPooling1D as MaxPooling1D
     from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
     from .model import Sequential as Sequential
@@ -48,7 +50,14 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
 _HOMES = {
     "layers": (
         *("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
-        *("Conv1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
+        *(
+            "AveragePooling1D",
+            "MaxPooling1D",
+            "Conv1D",
+            "GlobalAveragePooling1D",
+            "GlobalMaxPooling1D",
+            "LastStep",
+        ),
     ),
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),

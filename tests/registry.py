@@ -18,12 +18,14 @@ from nnjit.layers import (
     GRU,
     LSTM,
     RNN,
+    AveragePooling1D,
     Codes,
     Conv1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     LastStep,
     Layer,
+    MaxPooling1D,
     Signal,
 )
 from nnjit.layers.gradients import as_array
@@ -74,6 +76,26 @@ def _conv(name, filters, size, any_length=True, stride=1, padding="valid", rate=
     )
 
 
+def _pooling(size=2, stride=None, padding="valid"):
+    """Return the rows of both kinds of pooling."""
+    options = size, stride or size, padding
+    kinds = [
+        ("average", AveragePooling1D, np.mean, twins.average_pooling),
+        ("max", MaxPooling1D, np.max, twins.max_pooling),
+    ]
+    for name, kind, f, theirs in kinds:
+
+        def ours(x, f=f):
+            return naive.pooling(x, *options, f)
+
+        def twin(x, theirs=theirs):
+            return theirs(x, *options)
+
+        any_length = padding == "valid" or options[1] == 1
+        made = partial(kind, size, stride, padding)
+        yield StepLayer(f"{name}_pooling_{size}_{stride}_{padding}", made, ours, twin, any_length)
+
+
 STEP_LAYERS = [
     StepLayer(
         "global_average_pooling",
@@ -100,6 +122,10 @@ STEP_LAYERS = [
     _conv("conv_dilated_same", 9, 3, padding="same", rate=2),
     _conv("conv_dilated_causal", 3, 2, padding="causal", rate=4, activation="tanh"),
     _conv("conv_one", 3, 1),
+    *_pooling(),
+    *_pooling(3, 1, "same"),
+    *_pooling(4, 3, "same"),
+    *_pooling(2, 3),
 ]
 
 every_step_layer = pytest.mark.parametrize("row", STEP_LAYERS, ids=lambda row: row.name)

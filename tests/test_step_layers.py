@@ -22,7 +22,16 @@ import nnjit
 from nnjit import Dense, GlobalAveragePooling1D, Sequential
 from nnjit.config.build import build as from_configuration
 from nnjit.errors import ConfigError, ShapeError
-from nnjit.layers import LAYERS, Bptt, Codes, Conv1D, Signal, Vector
+from nnjit.layers import (
+    LAYERS,
+    AveragePooling1D,
+    Bptt,
+    Codes,
+    Conv1D,
+    MaxPooling1D,
+    Signal,
+    Vector,
+)
 from nnjit.layers.gradients import as_array
 from nnjit.runtime import threads
 from nnjit.storage.files import weights_digest
@@ -218,6 +227,9 @@ def test_a_stream_has_a_last_step_and_no_mean(rng):
         (lambda: Conv1D(3, 0), "kernel_size=0 must be 1 or more"),
         (lambda: Conv1D(3, 3, strides=-1), "strides=-1 must be 1 or more"),
         (lambda: Conv1D(3, 3, padding="full"), "padding=full .*choose from valid, same, causal"),
+        (lambda: MaxPooling1D(0), "MaxPooling1D pool_size=0 must be 1 or more"),
+        (lambda: AveragePooling1D(2, 0), "AveragePooling1D strides=0 must be 1 or more"),
+        (lambda: MaxPooling1D(2, padding="causal"), "does not exist: choose from valid, same"),
         (lambda: Conv1D(3, 3, 2, dilation_rate=2), "strides=2 with dilation_rate=2: one must be 1"),
     ],
 )
@@ -233,14 +245,15 @@ def test_windows_that_clips_do_not_have():
         build(Conv1D(2, 5, dilation_rate=2), Signal(8, FEATURES))
     with pytest.raises(ShapeError, match=r"padding=same and strides=2 .*take padding=causal or va"):
         build(Conv1D(2, 5, 2, padding="same"), Signal(None, FEATURES))
-    model = Sequential([Conv1D(2, 4), nnjit.LastStep(), Dense(2)]).build(Signal(None, FEATURES))
-    with pytest.raises(ShapeError, match="conv1d has windows of 4 steps, and a clip of 3"):
+    model = Sequential([MaxPooling1D(4), nnjit.LastStep(), Dense(2)]).build(Signal(None, FEATURES))
+    with pytest.raises(ShapeError, match="maxpooling1d has windows of 4 steps, and a clip of 3"):
         model.predict_proba([np.ones((9, FEATURES)), np.ones((3, FEATURES))])
 
 
 def strided_network(n_steps, dtype="float64"):
     layers = [
         Conv1D(5, 4, strides=2, padding="causal", activation="relu"),
+        MaxPooling1D(2),
         nnjit.GRU(4, return_sequences=True),
         Conv1D(3, 3, padding="same", activation="tanh"),
         GlobalAveragePooling1D(),

@@ -9,6 +9,7 @@ from .flatten import Flatten
 from .global_pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .gru import GRU
 from .lstm import LSTM
+from .pooling import AveragePooling1D, MaxPooling1D
 from .recurrent import Recurrent
 from .rnn import RNN
 from .spec import Codes, FlatCodes, Signal, Vector
@@ -17,7 +18,7 @@ LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         *(RNN, GRU, LSTM, Recurrent),
-        *(Dense, Flatten, Dropout, Conv1D),
+        *(Dense, Flatten, Dropout, Conv1D, AveragePooling1D, MaxPooling1D),
         *(GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep),
     )
 }
@@ -27,6 +28,7 @@ __all__ = [
     "LAYERS",
     "LSTM",
     "RNN",
+    "AveragePooling1D",
     "Bptt",
     "Codes",
     "Conv1D",
@@ -38,6 +40,7 @@ __all__ = [
     "GlobalMaxPooling1D",
     "LastStep",
     "Layer",
+    "MaxPooling1D",
     "Parameter",
     "Recurrent",
     "Signal",
