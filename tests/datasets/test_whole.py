@@ -99,8 +99,12 @@ def test_a_set_is_evaluated_as_its_clips_are_alone(lengths):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"encoding": "raw", "normalise": "training", "frame": 4, "hop": 3, "channels": None}],
-    ids=["symbols", "samples"],
+    [
+        {},
+        {"encoding": "raw", "normalise": "training", "frame": 4, "hop": 3, "channels": None},
+        {"encoding": "log_mel", "normalise": "training", "frame": 64, "hop": 20, "n_mels": 8},
+    ],
+    ids=["symbols", "samples", "mel bands"],
 )
 def test_cache_and_prediction_give_the_same_bits(root, tmp_path, options):
     data = load(root, **options)
