@@ -1,6 +1,6 @@
 """nnjit: Numba-jitted recurrent networks on long raw signals.
 
-Names are imported when they are first used, so that ``import nnjit`` costs nothing.
+Names are imported when they are first used, so that ``import nnjit`` is fast.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 """Activations: elementwise functions of logits ``z``, and softmax over the units.
 
-Arrays are (..., units, n): the units are the last axis but one, a batch of n the last.
+Arrays are (..., units, n): units are the second last axis, a batch of n the last.
 ``backward(dy, y, z)`` is the gradient of the loss with respect to ``z``.
 """
 
@@ -27,10 +27,10 @@ class Activation(ABC):
 
     @abstractmethod
     def backward(self, dy: Array, y: Array, z: Array) -> Array:
-        """Return the gradient with respect to ``z`` from that with respect to ``y``."""
+        """Return the gradient with respect to ``z``, given ``dy`` with respect to ``y``."""
 
     def config(self) -> dict[str, Any]:
-        """Return the name and the options, as `get` takes them."""
+        """Return the name and the options, for `get`."""
         return {"name": self.name, **vars(self)}
 
 
@@ -92,7 +92,7 @@ class ELU(Activation):
         self.alpha = alpha
 
     def forward(self, z: Array) -> Array:
-        """Return z, the negative part bent towards ``-alpha``."""
+        """Return z where it is positive, else a value from ``-alpha`` to 0."""
         return np.where(z > 0, z, self.alpha * np.expm1(np.minimum(z, 0)))
 
     def backward(self, dy: Array, y: Array, z: Array) -> Array:
@@ -102,7 +102,7 @@ class ELU(Activation):
 
 @final
 class Sigmoid(Activation):
-    """``y = 1 / (1 + exp(-z))``, by way of tanh, which cannot overflow."""
+    """``y = 1 / (1 + exp(-z))``, computed with tanh, so that it cannot overflow."""
 
     name = "sigmoid"
 
@@ -134,7 +134,7 @@ class Tanh(Activation):
 
 @final
 class Softmax(Activation):
-    """``y = exp(z / temperature)``, over its sum over the units (the last axis but one)."""
+    """``y = exp(z / temperature)``, divided by its sum over the units (the second last axis)."""
 
     name = "softmax"
 
@@ -173,7 +173,7 @@ def get(activation: "str | dict[str, Any] | Activation") -> Activation:
     Raises
     ------
     ConfigError
-        For a name or an option that does not exist.
+        If a name or an option does not exist.
     """
     if isinstance(activation, Activation):
         return activation

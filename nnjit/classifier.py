@@ -1,4 +1,4 @@
-"""A trained model with all it needs to judge recordings: the encoding and the names of classes."""
+"""A trained model with the encoding of its inputs and the names of its classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,18 +37,18 @@ class Prediction:
 @final
 @dataclass(frozen=True)
 class Classifier:
-    """A model, how its clips are made, and what its labels mean.
+    """A model, the encoding of its clips, and the names of its classes.
 
     Attributes
     ----------
     model : Sequential
         Built and, usually, trained.
     encoding : InputEncoding
-        From a recording to what the model reads; the same as in training.
+        Turns a recording into inputs of the model; the same as in training.
     classes : sequence of str
-        Name of each label.
+        The name of each label.
     positive : int
-        The label that recall and precision were about.
+        The label to which recall and precision refer.
     """
 
     model: Sequential
@@ -62,7 +62,7 @@ class Classifier:
         return cls(model, data.encoding, tuple(data.classes), data.positive)
 
     def predict(self, codes: Any, ids: Sequence[str] = ()) -> Prediction:
-        """Judge clips as `Sequential.forward` takes them; ShapeError where they do not fit it."""
+        """Classify clips, as in `Sequential.forward`; ShapeError if they do not fit the model."""
         p = self.model.predict_proba(codes)
         predictions = self.model.most_probable(p)
         if p.shape[1] == 1:
@@ -70,23 +70,23 @@ class Classifier:
         return Prediction(list(ids) or [str(i) for i in range(len(p))], predictions, p)
 
     def predict_file(self, path: str | Path) -> Prediction:
-        """Judge the clips of a recording, or the examples of a file, a few at a time.
+        """Classify the clips of a recording, or the examples of a file, a few at a time.
 
         Raises
         ------
         DataError
-            Where the file cannot be read, is silent, or is shorter than one clip.
+            If the file cannot be read, is silent, or is shorter than one clip.
 
         Warns
         -----
         UserWarning
-            If something of the file is not read.
+            If a part of the file is not read.
         """
-        parts = [self.predict(x, ids) for x, ids in kinds.stream(path, self.encoding)]
+        batches = [self.predict(x, ids) for x, ids in kinds.stream(path, self.encoding)]
         return Prediction(
-            [clip for part in parts for clip in part.ids],
-            np.concatenate([part.predictions for part in parts]),
-            np.concatenate([part.probabilities for part in parts]),
+            [clip for batch in batches for clip in batch.ids],
+            np.concatenate([batch.predictions for batch in batches]),
+            np.concatenate([batch.probabilities for batch in batches]),
         )
 
     def save(self, path: str | Path) -> None:
@@ -100,7 +100,7 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path) -> "Classifier":
-        """Read a file that `save` wrote; ModelFileError where it is anything else."""
+        """Read a file that `save` wrote; ModelFileError for any other file."""
         model, extra = persistence.read(path)
         try:
             expect(

@@ -3,7 +3,7 @@
 import reprlib
 from typing import Any
 
-_MOST = 200  # characters of a value, or of another's message, within a message
+_MOST = 200  # characters of a value, or of another error's message, within a message
 
 
 class NnjitError(Exception):
@@ -19,7 +19,7 @@ class CellError(ConfigError):
 
 
 class DataError(NnjitError):
-    """Recordings that cannot be read, cut, encoded or split as asked."""
+    """Recordings that cannot be read, cut, encoded or split as the configuration says."""
 
 
 class ShapeError(NnjitError):
@@ -31,7 +31,7 @@ class ModelFileError(NnjitError):
 
 
 class CheckpointError(NnjitError):
-    """A run that cannot go on: its checkpoint is damaged, in use, or of something else."""
+    """A run that cannot be resumed: its checkpoint is damaged, in use, or of another kind."""
 
 
 class DivergedError(NnjitError):
@@ -39,7 +39,7 @@ class DivergedError(NnjitError):
 
 
 class SkippedFileWarning(UserWarning):
-    """A recording was left out of a data set, and why."""
+    """A recording is left out of a data set; the message says why."""
 
 
 class TrackingError(NnjitError):
@@ -47,7 +47,7 @@ class TrackingError(NnjitError):
 
 
 class UnrecordedError(NnjitError):
-    """A run was trained to its end, but its record lacks something.
+    """A run has finished training, but its record is incomplete.
 
     ``outcome`` is the outcome of the run.
     """
@@ -58,7 +58,7 @@ class UnrecordedError(NnjitError):
 
 
 def short(value: Any) -> str:
-    """Return a value from a file as a message shows it, however large it is."""
+    """Return a value from a file for a message, shortened if it is long."""
     text = value if isinstance(value, str) and value[:_MOST].isprintable() else ""
     if isinstance(value, BaseException):
         text = " ".join(str(value).split()) or type(value).__name__
@@ -67,5 +67,5 @@ def short(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a message that has something to say."""
+    """Return the first line of an error's message that is not empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], NDArray[np.float64]]
-_MOST_AT_ONCE = 1 << 22  # numbers of one call: a signal waits for its end
+_MOST_AT_ONCE = 1 << 22  # numbers drawn in one call: signals wait for its end
 
 
 def _drawn(
     draw: Callable[[int], NDArray[np.float64]], shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Return an array of what ``draw(n)`` returns, which are the same numbers however it is cut."""
-    found = np.empty(shape)
-    flat = found.reshape(-1)
+    """Return an array filled by calls of ``draw(n)``; the values do not depend on the cuts."""
+    values = np.empty(shape)
+    flat = values.reshape(-1)
     for begin in range(0, flat.size, _MOST_AT_ONCE):
-        part = flat[begin : begin + _MOST_AT_ONCE]
-        part[...] = draw(part.size)
-    return found
+        block = flat[begin : begin + _MOST_AT_ONCE]
+        block[...] = draw(block.size)
+    return values
 
 
 def _normal(
@@ -89,7 +89,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def get(name: str) -> Initializer:
-    """Return an initialiser by its name; ConfigError lists those that exist."""
+    """Return an initialiser by its name; ConfigError if there is none of that name."""
     if name not in INITIALIZERS:
         known = ", ".join(INITIALIZERS)
         raise ConfigError(f"initializer '{name}' does not exist: choose from {known}")
@@ -98,5 +98,5 @@ def get(name: str) -> Initializer:
 
 def fill(name: str, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> NDArray[Any]:
     """Return a new array from the initialiser of that name, in ``dtype``."""
-    # Optimisers and kernels walk parameters in C order; a transposed matrix would be copied.
+    # Optimisers and kernels need C order; a transposed matrix would be copied at each step.
     return np.ascontiguousarray(get(name)(shape, rng), dtype)

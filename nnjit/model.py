@@ -1,4 +1,4 @@
-"""Sequential: layers one after the other, from codes or signals to class probabilities."""
+"""Sequential: a stack of layers, from codes or signals to class probabilities."""
 
 import copy
 import math
@@ -20,8 +20,8 @@ from .runtime import memory
 Array = NDArray[Any]
 State = dict[str, dict[str, Array]]  # of recurrent layers, by layer and state
 _DTYPES = ("float32", "float64")
-_BATCH = 256  # clips at once outside training: bounds the memory
-_MOST = 1 << 25  # values at once of clips of any length
+_BATCH = 256  # clips in a batch outside training, which limits the memory
+_MOST = 1 << 25  # values in a batch of clips of any length
 
 
 @final
@@ -31,10 +31,10 @@ class Sequential(Part):
     Parameters
     ----------
     layers
-        The layers, in order. Each gets a name: its class in lower case, with a number from the
-        second of its kind on.
+        The layers, in order. The name of each is its class in lower case, with a number from the
+        second of the class on: gru, gru_2.
     dtype
-        "float32" or "float64", of parameters and results.
+        "float32" or "float64", for parameters and results.
     """
 
     def __init__(self, layers: Sequence[Layer], dtype: str = "float32") -> None:
@@ -99,14 +99,14 @@ class Sequential(Part):
     def build(
         self, inputs: Codes | Signal, seed: int | np.random.Generator | None = 0
     ) -> "Sequential":
-        """Draw all parameters for such inputs; ``seed`` may be a generator. Returns the model.
+        """Draw all parameters for inputs of this kind, and return the model.
 
         Raises
         ------
         ShapeError
-            Where a layer cannot follow the one before it.
+            If a layer cannot follow the one before it.
         ConfigError
-            Where the parameters need more memory than there is.
+            If the parameters need more memory than there is.
         """
         rng = np.random.default_rng(seed)
         connected = self._connected(inputs)
@@ -116,31 +116,31 @@ class Sequential(Part):
         return self
 
     def _connected(self, inputs: Codes | Signal) -> list[tuple[Layer, dict[str, Parameter]]]:
-        """Make the layers ready for such inputs; return each with what it trains."""
+        """Connect the layers for inputs of this kind; return each with its parameters."""
         self.inputs = inputs
         self.shapes: list[str] = []
-        found = []
+        connected = []
         spec: Any = inputs
         for layer in self.layers:
             layer.is_first = layer is self.layers[0]
             outputs = layer.connect(spec)
-            found.append((layer, layer.parameters(spec)))
+            connected.append((layer, layer.parameters(spec)))
             self.shapes.append(str(outputs))
             spec = outputs
-        return found
+        return connected
 
     def forward(
         self, x: Any, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, list[Any]]:
-        """Return the logits, (N, units), and the caches that `backward` takes.
+        """Return the logits, (N, units), and the caches for `backward`.
 
         Parameters
         ----------
         x
-            Codes (N, T), integers below V, or signals (N, T, D). Where the inputs have no
-            ``n_steps``, a `Ragged` too, or a list of clips, each with a length of its own.
+            Codes (N, T), integers below V, or signals (N, T, D). A model that is built with
+            ``n_steps=None`` also takes a `Ragged`, or a list of clips of different lengths.
         training, rng
-            Random layers are on while training, and draw from ``rng``.
+            With ``training``, random layers are active and draw from ``rng``.
         """
         data = self.check(x)
         return self.forward_rows(data, np.arange(len(data)), training=training, rng=rng)
@@ -154,9 +154,9 @@ class Sequential(Part):
         rng: np.random.Generator | None = None,
         outputs: dict[str, Array] | None = None,
     ) -> tuple[Array, list[Any]]:
-        """Return `forward` of ``data[rows]`` without a copy of it; ``data`` is from `check`.
+        """Return `forward` of ``data[rows]`` without copying it; ``data`` is from `check`.
 
-        ``outputs`` receives those of each layer, in tiles.
+        ``outputs`` receives the outputs of each layer, in tiles.
         """
         lengths = None
         if isinstance(data, Ragged):
@@ -175,55 +175,55 @@ class Sequential(Part):
         return untile(self.head.linear(x), len(rows)), [*caches, x]
 
     def backward(self, dz: Array, caches: list[Any]) -> dict[str, dict[str, Any]]:
-        """Return the gradients by layer and name from that of the logits, (N, units).
+        """Return the gradients by layer and name, given that of the logits, (N, units).
 
-        The caches serve one backward.
+        The caches can be used for one call only.
         """
         dx, grads = self.head.linear_backward(tile(dz), caches[-1])
-        found = {self.head.name: grads}
+        gradients = {self.head.name: grads}
         for layer, cache in zip(self.layers[-2::-1], caches[-2::-1], strict=True):
             if dx is None:
-                break  # codes have no gradient, and nothing that has parameters lies before them
+                break  # codes have no gradient, and no layer before them has parameters
             dx, grads = layer.backward(dx, cache)
             if grads:
-                found[layer.name] = grads
-        return found
+                gradients[layer.name] = grads
+        return gradients
 
     def predict_proba(self, x: Any) -> Array:
         """Return the outputs, (N, units): probabilities for softmax and sigmoid.
 
-        ``x`` is as `forward` takes it.
+        ``x`` is as in `forward`.
         """
         return np.ascontiguousarray(self.activation.forward(self.logits(self.check(x)).T).T)
 
     def logits(self, data: Data) -> Array:
         """Return the logits, (N, units), a few clips at a time; ``data`` is from `check`."""
         if isinstance(data, Ragged):
-            parts = list(data.by_length(_BATCH, _MOST))
-            found = np.concatenate([self.forward_rows(data, rows)[0] for rows in parts])
-            return found[np.argsort(np.concatenate(parts))]
+            batches = list(data.by_length(_BATCH, _MOST))
+            logits = np.concatenate([self.forward_rows(data, rows)[0] for rows in batches])
+            return logits[np.argsort(np.concatenate(batches))]
         order = np.arange(len(data))
         return np.concatenate(
             [self.forward_rows(data, order[n : n + _BATCH])[0] for n in range(0, len(data), _BATCH)]
         )
 
     def stream(self, x: Array, state: State | None = None) -> tuple[Array, State]:
-        """Return the outputs, (N, units), after a piece of N streams, and the state there.
+        """Return the outputs, (N, units), after a piece of N streams, and the state after it.
 
-        Of a stream in pieces, each taken with the state that the piece before returned, the last
-        outputs are those of the whole in one piece, to the bit.
+        A stream that is run in pieces, each with the state from the piece before, gives the same
+        bits as the stream at once.
 
         Parameters
         ----------
         x
             Codes (N, T) or signals (N, T, D), with any number of steps T.
         state
-            Of each recurrent layer by name: its states by name, (N, H). None begins a stream.
+            For each recurrent layer by name, its states by name, (N, H). None begins a stream.
 
         Raises
         ------
         ShapeError
-            Where a layer needs the whole stream at once, or ``state`` is not of this model.
+            If a layer needs all steps at once, or ``state`` is not from this model.
         """
         for layer in self.layers:
             if layer.needs_all_steps:
@@ -247,18 +247,18 @@ class Sequential(Part):
         return np.ascontiguousarray(self.activation.forward(logits.T).T), after
 
     def predict(self, x: Any) -> NDArray[np.int64]:
-        """Return the class of each clip, (N,): the likelier one; ``x`` as `forward` takes it."""
+        """Return the most probable class of each clip, (N,); ``x`` is as in `forward`."""
         return self.most_probable(self.predict_proba(x))
 
     @staticmethod
     def most_probable(p: Array) -> NDArray[np.int64]:
-        """Return classes (N,) from outputs (N, units); a single unit is the probability of 1."""
+        """Return classes (N,) from outputs (N, units); one unit is the probability of class 1."""
         return (p[:, 0] > 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(axis=1)
 
     def check(self, x: Any) -> Data:
-        """Return ``x`` in the form that the kernels read, or raise ShapeError.
+        """Return ``x`` in the form for kernels, or raise ShapeError.
 
-        Kernels do not check their bounds, so everything that enters a model comes through here.
+        Kernels do not check bounds, so all inputs of a model must be checked here.
         """
         if self.inputs is not None and self.inputs.n_steps is None:
             if isinstance(x, Ragged | list | tuple):
@@ -271,7 +271,7 @@ class Sequential(Part):
         return self._check(x, self.inputs and self.inputs.n_steps)
 
     def _check(self, x: Any, n_steps: int | None) -> Array:
-        """Return an array as `check` does, for so many steps or for any number of them."""
+        """Return an array as `check` does; ``n_steps`` None allows any number of steps."""
         if self.inputs is None:
             raise ConfigError(
                 "the model is not built: call model.build(...) or trainer.fit(...) first"
@@ -300,7 +300,7 @@ class Sequential(Part):
         return sum(layer.n_params() for layer in self.layers)
 
     def summary(self) -> str:
-        """Return a table: each layer, the shape of its outputs, its number of parameters."""
+        """Return a table with each layer, the shape of its outputs and its number of parameters."""
         if self.inputs is None:
             raise ConfigError(
                 "the model is not built: call model.build(...) or trainer.fit(...) first"
@@ -315,7 +315,7 @@ class Sequential(Part):
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
     def config(self) -> dict[str, Any]:
-        """Return the architecture in plain values; `from_config` makes the model again."""
+        """Return the architecture in plain values, for `from_config`."""
         if self.inputs is None:
             raise ConfigError("the model is not built: it has no shapes to save yet")
         inputs = {"kind": type(self.inputs).__name__, **vars(self.inputs)}
@@ -334,15 +334,15 @@ class Sequential(Part):
         Parameters
         ----------
         config
-            From a file perhaps: types and ranges are checked before anything is made of it, and
-            shapes before anything is allocated.
+            May come from an untrusted file: types and ranges are checked before a layer is made,
+            and shapes before memory is allocated.
         params
-            The parameters by layer and name, which the model takes over; None draws them anew.
+            The parameters by layer and name, which are used without a copy; None draws new ones.
 
         Raises
         ------
         ConfigError, ShapeError
-            Where ``config`` describes no model, or ``params`` are not of this one.
+            If ``config`` describes no model, or ``params`` do not fit it.
         """
         expect("the architecture", config, layers=list, dtype=str, inputs=dict)
         layers = [_layer(f"layer {i}", options) for i, options in enumerate(config["layers"])]
@@ -387,8 +387,8 @@ def _inputs(config: dict[str, Any]) -> Codes | Signal:
 
 
 def _check_memory(connected: Sequence[tuple[Layer, dict[str, Parameter]]]) -> None:
-    """Refuse parameters that need more memory than there is, before any of them is drawn."""
-    size = {  # drawn in float64, by initialisers that need as much again
+    """Raise ConfigError, before parameters are drawn, if they need more memory than there is."""
+    size = {  # in float64, twice: initialisers make a copy
         f"{type(layer).__name__} {name} {p.shape}": 16 * math.prod(p.shape)
         for layer, declared in connected
         for name, p in declared.items()

@@ -1,4 +1,4 @@
-"""The options of a class, from the signature of its constructor, and the values that fit them."""
+"""Checks option values against the signature and type hints of a constructor."""
 
 import inspect
 import types
@@ -10,11 +10,11 @@ from typing import Any
 
 from .errors import ConfigError, short
 
-ANYTHING = object()  # stands for what a trusted package builds
+ANYTHING = object()  # stands for an object that a trusted package builds: it fits any type
 
 
 def check_options(place: str, function: Any, options: Mapping[str, Any]) -> None:
-    """Check plain values for a call of a class or function; built objects fit everywhere.
+    """Check plain values for a call of a class or function; built objects are not checked.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def _quoted(value: Any) -> str:
     return repr(short(value)) if isinstance(value, str) else short(value)
 
 
-def expect(what: str, values: Any, /, **kinds: Any) -> None:
+def expect(name: str, values: Any, /, **kinds: Any) -> None:
     """Check that plain values are a dict with exactly these keys, each of its type.
 
     Raises
@@ -44,16 +44,16 @@ def expect(what: str, values: Any, /, **kinds: Any) -> None:
         Where they are not.
     """
     if not isinstance(values, dict) or values.keys() != kinds.keys():
-        held = list(values) if isinstance(values, dict) else values
-        raise ConfigError(f"{what} has the keys {', '.join(kinds)}, not {short(held)}")
+        got = list(values) if isinstance(values, dict) else values
+        raise ConfigError(f"{name} has the keys {', '.join(kinds)}, not {short(got)}")
     for key, kind in kinds.items():
         if not fits(values[key], kind):
-            raise ConfigError(f"{key} of {what} is {short(values[key])}: it takes {named(kind)}")
+            raise ConfigError(f"{key} of {name} is {short(values[key])}: it takes {named(kind)}")
 
 
 def parameters(function: Any) -> dict[str, Any]:
-    """Return the options by name with their types, those that ``**options`` passes on included."""
-    found: dict[str, Any] = {}
+    """Return the type of each option by name, including those passed on through ``**options``."""
+    hints_by_name: dict[str, Any] = {}
     kinds = function.__mro__ if inspect.isclass(function) else (function,)
     for kind in kinds:
         call = kind.__dict__.get("__init__") if inspect.isclass(kind) else kind
@@ -63,16 +63,16 @@ def parameters(function: Any) -> dict[str, Any]:
         signature = inspect.signature(call).parameters.values()
         for p in signature:
             if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-                found.setdefault(p.name, hints.get(p.name, Any))
+                hints_by_name.setdefault(p.name, hints.get(p.name, Any))
         if not any(p.kind is p.VAR_KEYWORD for p in signature):
             break
-    return found
+    return hints_by_name
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Tell whether a plain value is of the annotated type; what it cannot judge fits.
+    """Tell whether a plain value is of the annotated type; types it does not know fit.
 
-    A class stands for the object that is to be built of it.
+    A class stands for an instance of it that will be built.
     """
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(fits(value, option) for option in typing.get_args(hint))
@@ -96,8 +96,8 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is bytes:
         return isinstance(value, bytes)
     if origin in (list, tuple, Sequence):
-        each = arguments[0] if origin is not tuple and arguments else Any
-        return isinstance(value, list) and all(fits(entry, each) for entry in value)
+        item = arguments[0] if origin is not tuple and arguments else Any
+        return isinstance(value, list) and all(fits(entry, item) for entry in value)
     if origin in (dict, Mapping):
         key, entry = arguments or (Any, Any)
         return isinstance(value, dict) and all(
@@ -119,12 +119,12 @@ def named(hint: Any) -> str:
 
 
 def choose(value: str, known: Sequence[str]) -> str:
-    """Return a remedy for a name that does not exist: the likely one, and all there are."""
+    """Return a remedy for a name that does not exist: the closest name, and all names."""
     close = get_close_matches(str(value)[:99], known, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}choose from {', '.join(known)}"
 
 
-def names(given: str) -> list[str]:
-    """Return the names in ``key=[a,b]`` or ``key=a,b``, as a command line has them."""
-    return [name.strip() for name in given.strip("[]").split(",") if name.strip()]
+def names(text: str) -> list[str]:
+    """Return the names in ``[a,b]`` or ``a,b``, the value of an option on a command line."""
+    return [name.strip() for name in text.strip("[]").split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""How MLflow opens a logged model: ``mlflow.pyfunc.load_model(...).predict(codes)``."""
+"""Lets MLflow load a logged model: ``mlflow.pyfunc.load_model(...).predict(codes)``."""
 
 from typing import Any, final
 
@@ -9,7 +9,7 @@ from .classifier import Classifier
 
 @final
 class PyfuncModel:
-    """A classifier behind MLflow's interface."""
+    """A classifier with the interface of MLflow's models."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -23,7 +23,7 @@ class PyfuncModel:
             Codes, (N, T), integers below the levels of the encoding, or signals, (N, T, D). Clips
             of any length are a list of arrays, or, as MLflow has it, an array (N,) of objects.
         """
-        import pandas as pd  # comes with MLflow, which alone calls this
+        import pandas as pd  # MLflow, the only caller, depends on it
 
         is_ragged = isinstance(model_input, np.ndarray) and model_input.dtype.hasobject
         clips = list(model_input) if is_ragged else model_input

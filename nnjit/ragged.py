@@ -12,7 +12,8 @@ from .kernels._lanes import LANES
 from .layers.tiles import gathered
 
 Array = NDArray[Any]
-_WINDOW = 16  # batches among which clips are sorted by length: few steps of padding, much chance
+# Batches within which clips are sorted by length: little padding, and the order stays random.
+_WINDOW = 16
 
 
 @final
@@ -24,14 +25,14 @@ class Ragged:
     Parameters
     ----------
     values : (M,) or (M, D)
-        Codes or signals of all clips, one clip behind the other.
+        Codes or signals of all clips, one after another.
     lengths : (N,)
         Steps of each clip, 1 or more; M in all.
 
     Raises
     ------
     ShapeError
-        Where they do not fit each other.
+        If shapes or lengths do not agree.
 
     Examples
     --------
@@ -66,7 +67,7 @@ class Ragged:
 
     @classmethod
     def of(cls, clips: Sequence[ArrayLike]) -> "Ragged":
-        """Return some clips, each (T,) or (T, D) with a T of its own."""
+        """Return clips, each (T,) or (T, D), where T may differ from clip to clip."""
         arrays = [np.asarray(clip) for clip in clips]
         for n, clip in enumerate(arrays):
             if clip.ndim == 0 or len(clip) == 0 or clip.shape[1:] != arrays[0].shape[1:]:
@@ -130,14 +131,14 @@ class Ragged:
     def in_batches(self, order: Array, batch_size: int, rng: np.random.Generator) -> Array:
         """Return a random order with clips of similar lengths in each batch.
 
-        What is left over after the last whole batch stays at the end.
+        The clips after the last full batch stay at the end.
         """
         n, window = len(order) // batch_size, _WINDOW * batch_size
-        whole = order[: n * batch_size].copy()
-        for begin in range(0, len(whole), window):
-            part = whole[begin : begin + window]
-            part[:] = part[np.argsort(self.lengths[part], kind="stable")]
-        batches = whole.reshape(n, batch_size)[rng.permutation(n)]
+        in_full_batches = order[: n * batch_size].copy()
+        for begin in range(0, len(in_full_batches), window):
+            rows = in_full_batches[begin : begin + window]
+            rows[:] = rows[np.argsort(self.lengths[rows], kind="stable")]
+        batches = in_full_batches.reshape(n, batch_size)[rng.permutation(n)]
         return np.concatenate([batches.reshape(-1), order[n * batch_size :]])
 
     def by_length(self, most_clips: int, most_values: int) -> Iterator[Array]:
@@ -155,7 +156,7 @@ class Ragged:
             at += n
 
     def gathered(self, rows: Array) -> tuple[Array, Array]:
-        """Return some clips in tiles, padded with 0, and their lengths (tiles, LANES)."""
+        """Return clips in tiles, padded with 0, and their lengths (tiles, LANES)."""
         lengths = self.lengths[rows]
         clips = np.zeros((len(rows), lengths.max(), *self.values.shape[1:]), self.values.dtype)
         for clip, n in zip(clips, rows, strict=True):

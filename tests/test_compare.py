@@ -104,8 +104,8 @@ def test_runs_without_a_value_come_last_whatever_the_order():
         (["gru"], "cannot read 'gru'"),
         (["limit=0"], "limit=0 must be"),
         (["limit=x"], "limit=x must be"),
-        (["out=a.txt"], "out=a.txt is of no known form"),
-        (["format=xml"], "format=xml is of no known form: choose from csv, json"),
+        (["out=a.txt"], "out=a.txt has no known format"),
+        (["format=xml"], "format=xml has no known format: choose from csv, json"),
     ],
 )
 def test_parse_refuses(arguments, message):

@@ -130,7 +130,7 @@ def test_a_view_in_a_store_that_can_only_be_read(closed):
         compare.main([f"root={closed}", "view=mine"])
     options = compare.parse([f"root={closed}", "view=mine"])
     store = Store.existing(options.uri)
-    with pytest.raises(ConfigError, match="view=mine cannot be kept"):
+    with pytest.raises(ConfigError, match="view=mine cannot be saved: the store is read-only"):
         compare.check_view(store, options)
 
 

@@ -153,7 +153,7 @@ def test_nothing_that_can_be_judged(model_file, wav, tmp_path, capsys):
     code, _, err = run(capsys, f"model={model_file}", f"audio={tmp_path / 'music'}")
     assert code == 1
     assert len(err) == 3
-    assert err[-1] == "nnjit: none of the 2 recordings could be judged"
+    assert err[-1] == "nnjit: none of the 2 recordings could be read"
 
 
 @pytest.mark.parametrize(

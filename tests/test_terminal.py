@@ -230,7 +230,7 @@ def test_text_of_users_is_no_markup(name):
     out, file = consoles(False, 200)
     out.print(name)
     out.print(terminal.epoch_table(history_of(1), name, 200))
-    out.print(terminal.parts_table([[{name: name}]], [name], [name], 40))
+    out.print(terminal.table_of_parts([[{name: name}]], [name], [name], 40))
     assert file.getvalue().count(name) == 4
 
 

@@ -391,7 +391,7 @@ def searching(**params):
         _distributions=lambda: {key: search._distribution(o) for key, o in space.items()},
         _settings=SimpleNamespace(name="study"),
     )
-    return search.SearchSweeper._check_tried(found, SimpleNamespace(number=3, params=params))
+    return search.SearchSweeper._check_params(found, SimpleNamespace(number=3, params=params))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Recurrent cells from their equations: one definition, and the rest is derived.
+"""Recurrent cells from their equations; gradients and kernels are derived.
 
 >>> from nnjit.cells import cell, sigmoid, tanh
 >>> @cell
@@ -9,8 +9,8 @@
 ...     return z * h + (1 - z) * g
 
 `nnjit.layers.Recurrent` runs it. `trace` turns the function into a `graph`, `adjoint` derives
-its gradients, `layout`, `forward`, `backward` and `one_unit` write its kernels, `compiled` makes
-them functions; `evaluate` is the same graph in NumPy, `text` its equations in files.
+its gradients, `layout`, `forward`, `backward` and `one_unit` write its kernels, and `compiled`
+compiles them. `evaluate` computes the same graph in NumPy, `text` writes and reads equations.
 """
 
 from .definition import Cell

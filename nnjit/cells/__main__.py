@@ -1,4 +1,4 @@
-"""``python -m nnjit.cells``; what it does is in `nnjit.commands.cells`."""
+"""Runs ``python -m nnjit.cells``; see `nnjit.commands.cells`."""
 
 from ..commands import execute
 

@@ -1,8 +1,7 @@
-"""The way back of a cell: gradients as values of the same graph.
+"""Reverse-mode differentiation of a cell: gradients as values of the same graph.
 
-What a value receives is a sum of terms, each a product whose first factor is the gradient that
-comes from above; terms with the same first factor are taken together, ``d * old - d * g`` as
-``d * (old - g)``.
+The gradient of a value is a sum of terms, each a product whose first factor is the gradient of a
+consumer. Terms with the same first factor are joined: ``d * old - d * g`` is ``d * (old - g)``.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from .graph import Graph, Node
 @final
 @dataclass(frozen=True)
 class Term:
-    """A product with a sign: what a value receives from one of its consumers."""
+    """A product with a sign: the part of a gradient that comes from one consumer."""
 
     positive: bool
     factors: tuple[Node, ...]
@@ -32,7 +31,7 @@ class Term:
 @final
 @dataclass(frozen=True)
 class Adjoint:
-    """The gradients of one step backwards; values of the cell's own graph.
+    """The gradients of one step, as values of the cell's graph.
 
     Attributes
     ----------
@@ -42,8 +41,8 @@ class Adjoint:
         By state, the terms of the gradient of the state before the step.
     products : list of (Node, Node)
         Each product of the step, and the gradient of its result.
-    turned : dict
-        By the index of what products take (states are not among them), what it receives of them.
+    operands : dict
+        By the index of an operand of products that is no state, the gradient from these products.
     vectors : dict
         By name, the gradient of each vector of weights at this step.
     """
@@ -51,78 +50,79 @@ class Adjoint:
     inputs: dict[str, Node] = field(default_factory=dict)
     states: dict[str, list[Term]] = field(default_factory=dict)
     products: list[tuple[Node, Node]] = field(default_factory=list)
-    turned: dict[int, Node] = field(default_factory=dict)
+    operands: dict[int, Node] = field(default_factory=dict)
     vectors: dict[str, Node] = field(default_factory=dict)
 
     def state(self, graph: Graph, name: str) -> Node:
-        """Return the whole gradient of a state before the step."""
+        """Return the gradient of a state before the step."""
         return total(graph, self.states[name])
 
 
 def differentiate(cell: Cell) -> Adjoint:
-    """Return the gradients from those of the states after the step, which are ``seed`` nodes."""
-    graph, found = cell.graph, Adjoint()
+    """Return the gradients, given those of the states after the step, the ``seed`` nodes."""
+    graph, result = cell.graph, Adjoint()
     terms: dict[int, list[Term]] = {node.index: [] for node in cell.nodes}
     for state, output in zip(cell.states, cell.outputs, strict=True):
         terms[output.index].append(Term(True, (graph.make("seed", value=state),)))
     operands = {node.args[0].index for node in cell.nodes if node.op == "product"}
     for node in reversed(cell.nodes):
         received = terms[node.index]
-        if node.op == "state" or node.index in operands:  # others read what their sums received
+        if node.op == "state" or node.index in operands:
             received = _merged(graph, received)
-        if received and _is_turned(received[-1]) and node.index in operands and node.op != "state":
-            found.turned[node.index] = received[-1].factors[0]
+        is_operand = node.index in operands and node.op != "state"
+        if received and is_operand and _is_transposed(received[-1]):
+            result.operands[node.index] = received[-1].factors[0]
         if node.op == "state":
-            found.states[node.value] = received
+            result.states[node.value] = received
             continue
         if not received or node.op in ("number", "mask"):
             if node.op == "input":
-                found.inputs[node.value] = graph.make("number", value=0.0)
+                result.inputs[node.value] = graph.make("number", value=0.0)
             continue
         positive, gradient = _signed(graph, received)
         if positive and not gradient.label and gradient.args:
             gradient.label = f"d_{node.label}" if node.label else ""
         if node.op == "input":
-            found.inputs[node.value] = gradient if positive else -gradient
+            result.inputs[node.value] = gradient if positive else -gradient
         elif node.op == "vector":
-            found.vectors[node.value] = gradient if positive else -gradient
+            result.vectors[node.value] = gradient if positive else -gradient
         elif node.op == "product":
             gradient = gradient if positive else -gradient
-            found.products.append((node, gradient))
-            back = graph.make("turned", gradient, value=(node.value,))
+            result.products.append((node, gradient))
+            back = graph.make("transposed", gradient, value=(node.value,))
             terms[node.args[0].index].append(Term(True, (back,)))
         else:
-            local = [part for part in local_derivatives(node) if part[0].op != "number"]
-            alone = len(received) == len(local) == 1
-            above = received[0].factors if alone else (gradient,)
+            local = [entry for entry in local_derivatives(node) if entry[0].op != "number"]
+            single = len(received) == len(local) == 1
+            above = received[0].factors if single else (gradient,)
             for arg, sign, factors in local:
                 terms[arg.index].append(Term(sign == positive, (*above, *factors)))
     for state in cell.states:
-        found.states.setdefault(state, [])
-    for gate, gradient in found.inputs.items():
+        result.states.setdefault(state, [])
+    for gate, gradient in result.inputs.items():
         if gradient.args:
             gradient.label = f"d_{gate}"
-    for operand, turned in found.turned.items():
-        turned.label = f"d_{graph.nodes[operand].label or 'm'}"
-    return found
+    for operand, gradient in result.operands.items():
+        gradient.label = f"d_{graph.nodes[operand].label or 'm'}"
+    return result
 
 
-def _is_turned(term: Term) -> bool:
-    return term.positive and len(term.factors) == 1 and term.factors[0].op == "turned"
+def _is_transposed(term: Term) -> bool:
+    return term.positive and len(term.factors) == 1 and term.factors[0].op == "transposed"
 
 
 def _merged(graph: Graph, terms: list[Term]) -> list[Term]:
-    """Return the terms with all products of transposed matrices as one, the last."""
-    turned = [term.factors[0] for term in terms if _is_turned(term)]
-    if not turned:
+    """Return the terms with all products with transposed matrices joined into the last term."""
+    nodes = [term.factors[0] for term in terms if _is_transposed(term)]
+    if not nodes:
         return terms
-    names = tuple(name for node in turned for name in node.value)
-    one = graph.make("turned", *[arg for node in turned for arg in node.args], value=names)
-    return [term for term in terms if not _is_turned(term)] + [Term(True, (one,))]
+    names = tuple(name for node in nodes for name in node.value)
+    joined = graph.make("transposed", *[arg for node in nodes for arg in node.args], value=names)
+    return [term for term in terms if not _is_transposed(term)] + [Term(True, (joined,))]
 
 
 def local_derivatives(node: Node) -> list[tuple[Node, bool, list[Node]]]:
-    """Return for each argument the sign and the factors of the derivative."""
+    """Return, for each argument, the argument, the sign and the factors of the derivative."""
     x, y = node.args[0], node.args[-1]
     if node.op == "add":
         return [(x, True, []), (y, True, [])]
@@ -151,27 +151,27 @@ def _signed(graph: Graph, terms: list[Term]) -> tuple[bool, Node]:
 
 
 def total(graph: Graph, terms: list[Term]) -> Node:
-    """Return the sum of terms, those of one first factor taken together."""
+    """Return the sum of terms, with a common first factor taken out."""
     if not terms:
         return graph.make("number", value=0.0)
     groups: dict[int, list[Term]] = {}
     for term in terms:
         groups.setdefault(term.factors[0].index, []).append(term)
-    parts: list[tuple[bool, Node]] = []
+    summands: list[tuple[bool, Node]] = []
     for group in groups.values():
         if len(group) > 1 and all(len(term.factors) > 1 for term in group):
-            rest = _sum([(term.positive, term.product(1)) for term in group])
-            parts.append((True, group[0].factors[0] * rest))
+            factor = _sum([(term.positive, term.product(1)) for term in group])
+            summands.append((True, group[0].factors[0] * factor))
         else:
-            parts += [(term.positive, term.product()) for term in group]
-    return _sum(parts)
+            summands += [(term.positive, term.product()) for term in group]
+    return _sum(summands)
 
 
-def _sum(parts: list[tuple[bool, Node]]) -> Node:
-    """Add from left to right, what is subtracted last."""
-    ordered = sorted(parts, key=lambda part: not part[0])  # a stable sort
+def _sum(summands: list[tuple[bool, Node]]) -> Node:
+    """Add from left to right, the negative summands last."""
+    ordered = sorted(summands, key=lambda summand: not summand[0])  # a stable sort
     positive, out = ordered[0]
     out = out if positive else -out
-    for sign, part in ordered[1:]:
-        out = out + part if sign else out - part
+    for positive, node in ordered[1:]:
+        out = out + node if positive else out - node
     return out

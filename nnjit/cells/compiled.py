@@ -1,7 +1,7 @@
-"""From source to functions that Numba compiles and caches.
+"""Turns the source of kernels into functions that Numba compiles and caches.
 
-Numba's cache needs a file with the source. It lies in the folder of compiled kernels, under a name
-made of a hash of its content; what is run is the text itself, never what the file holds.
+Numba's cache needs a file with the source. It is in the folder of compiled kernels, and its name
+contains a hash of its content. Only the text in memory is run, never the content of the file.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ class Kernels:
     - backward: the same, then ``dh`` and a carry for each state;
     - gradients: as forward without the weights and ``left``, then the gradient of each weight;
 
-    and a `WorkShare` behind them. ``steady`` makes the weights from the parameters; with
-    ``masked``, it is of the cell with recurrent dropout. With ``ragged``, clips may end before the
-    last step: ``left`` is how many steps each has left at the first step of a call, and behind its
-    end its states stay, and its gradients are 0.
+    and a `WorkShare` as the last argument. ``steady`` computes the weights from the parameters;
+    with ``masked``, those of the cell with recurrent dropout. With ``ragged``, clips may end before
+    the last step: ``left`` is the number of steps that each has left at the first step of a call.
+    After the end of a clip its states do not change, and its gradients are 0.
     """
 
     def __init__(self, cell: Cell, masked: bool, ragged: bool) -> None:
@@ -45,11 +45,11 @@ class Kernels:
         self.steady = Steady(with_mask(cell) if masked else cell)
 
     def __deepcopy__(self, memo: Any) -> "Kernels":
-        """Return the same: nothing of the kernels changes."""
+        """Return the same object, which is immutable."""
         return self
 
     def __reduce__(self) -> Any:
-        """Travel to another process as equations."""
+        """Pickle the equations; the kernels are derived again from them."""
         return kernels, (self.cell, self._masked, self._ragged)
 
     @cached_property
@@ -62,7 +62,7 @@ class Kernels:
         return module_of(self.cell.name, self.source.text)
 
     def functions(self, hidden_size: int) -> "Functions":
-        """Return the kernels for so many units: one has kernels of its own."""
+        """Return the kernels for ``hidden_size`` units; for one unit there are separate kernels."""
         return self._of_one if hidden_size == 1 else self._of_many
 
     @cached_property
@@ -88,7 +88,7 @@ class Functions:
 
 @lru_cache(maxsize=256)
 def kernels(cell: Cell, masked: bool = False, ragged: bool = False) -> Kernels:
-    """Return the kernels of a cell, the same whenever it is asked for."""
+    """Return the kernels of a cell, cached."""
     return Kernels(cell, masked, ragged)
 
 
@@ -103,15 +103,16 @@ def _module_of(name: str, text: str) -> types.ModuleType:
     file = _written(f"{name}.py", text)
     module = types.ModuleType(f"nnjit_{name}")
     module.__file__ = file
-    sys.modules[module.__name__] = module  # where Numba's cache looks for it
+    sys.modules[module.__name__] = module  # Numba's cache looks there
     exec(compile(text, file, "exec"), module.__dict__)
     return module
 
 
 def _written(name: str, text: str) -> str:
-    """Return the file that holds a source, or a name where no file can be written.
+    """Return the path of a file with the source, or a name in brackets if none can be written.
 
-    All files of one content are alike to Numba, times included, whoever writes them and when.
+    The file's time is set to 0, since Numba's cache compares it: files with the same content are
+    then equal, no matter when they were written.
     """
     folder = cache_folder()
     if folder is None:

@@ -1,4 +1,4 @@
-"""A cell: what the equations of one step are as a graph, and what no layer can run."""
+"""The equations of one step of a recurrence as a graph, and checks that a layer can run them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, final
 from ..errors import CellError
 from .graph import Graph, Matrix, Node, reachable, refuse
 
-Start = float | tuple[float, float]  # a number, or the ends of an even draw
+Start = float | tuple[float, float]  # a number, or the bounds of a uniform distribution
 _TAKEN = ("U", "V", "b")  # parameters that every layer has
 
 
@@ -20,14 +20,14 @@ class Cell:
     Attributes
     ----------
     name, doc
-        Of the function that was traced.
+        Name and docstring of the traced function.
     graph, outputs
-        Its values; ``outputs`` are the states after the step, as ``states`` names them.
+        Its values; ``outputs`` are the states after the step, in the order of ``states``.
     gates, matrices, vectors
         Names of the input projections, recurrent matrices and weights (H,), in order of first use.
     starts
-        First values of vectors, and of biases of gates under ``b.NAME``: a number, or the ends of
-        an even draw.
+        Initial values of vectors, and of biases of gates under ``b.NAME``: a number, or the bounds
+        of a uniform distribution.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Cell:
 
     @cached_property
     def nodes(self) -> list[Node]:
-        """What the outputs are made of, each node after its arguments."""
+        """The nodes on which the outputs depend, each after its arguments."""
         return reachable(list(self.outputs))
 
     def _names(self, op: str) -> tuple[str, ...]:
@@ -61,11 +61,11 @@ class Cell:
         return self._names("vector")
 
     def __call__(self, *_: Any) -> NoReturn:
-        """Tell what to do instead: a cell is no function of arrays."""
+        """Raise CellError with the remedy: a cell is no function of arrays."""
         refuse(f"{self.name} is a cell: nnjit.layers.Recurrent({self.name}, hidden_size) runs it")
 
     def __deepcopy__(self, memo: Any) -> "Cell":
-        """Return the same: nothing of a cell changes."""
+        """Return the same object, which is immutable."""
         return self
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Cell:
 
 @final
 class Names:
-    """``x``, ``W`` or ``w``: gives the value of a name."""
+    """The argument ``x``, ``W`` or ``w`` of a cell; an attribute is the value of that name."""
 
     def __init__(self, graph: Graph, name: str, op: str) -> None:
         self._graph, self._name, self._op = graph, name, op
@@ -90,7 +90,7 @@ class Names:
         super().__setattr__(name, value)
 
     def refuse_alone(self, *_: Any) -> NoReturn:
-        """Tell what stands behind the name."""
+        """Raise CellError with the remedy: the argument needs a name after it."""
         refuse(f"{self._name} alone is no value: write {self._name}.NAME, one name for each gate")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = refuse_alone
@@ -98,30 +98,30 @@ class Names:
     __array_ufunc__ = __getitem__ = __bool__ = __float__ = __iter__ = refuse_alone
 
 
-def check(made: Cell, where: str) -> None:
-    """Refuse what no layer can run."""
+def check(cell: Cell, where: str) -> None:
+    """Raise CellError if no layer can run the cell."""
     dead = [
         node
-        for node in made.graph.nodes
-        if node.op in ("input", "product", "vector") and node not in made.nodes
+        for node in cell.graph.nodes
+        if node.op in ("input", "product", "vector") and node not in cell.nodes
     ]
     if dead:
         kind = {"input": "x", "product": "W", "vector": "w"}[dead[0].op]
         raise CellError(
-            f"{dead[0].place or where}: nothing that {made.name} returns depends on "
+            f"{dead[0].place or where}: nothing that {cell.name} returns depends on "
             f"{kind}.{dead[0].value}"
         )
-    if not made.gates:
-        raise CellError(f"{where}: {made.name} never reads its inputs: use x.NAME")
-    for name in made.vectors:
-        if name in _TAKEN or name in made.states:
+    if not cell.gates:
+        raise CellError(f"{where}: {cell.name} never reads its inputs: use x.NAME")
+    for name in cell.vectors:
+        if name in _TAKEN or name in cell.states:
             raise CellError(
                 f"{where}: w.{name} is the name of a state or of another parameter: rename it"
             )
-    known = {*made.vectors, *(f"b.{gate}" for gate in made.gates)}
-    for name, start in made.starts.items():
+    known = {*cell.vectors, *(f"b.{gate}" for gate in cell.gates)}
+    for name, start in cell.starts.items():
         if name not in known:
-            raise CellError(f"{where}: {made.name} has no {name} to start with a value")
+            raise CellError(f"{where}: {cell.name} has no {name} to start with a value")
         values = start if isinstance(start, tuple) else (start,)
         if len(values) > 2 or not all(isinstance(v, int | float) for v in values):
             raise CellError(f"{where}: {name} starts with a number or a pair, not {start!r}")

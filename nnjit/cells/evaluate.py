@@ -1,7 +1,7 @@
-"""A cell in plain NumPy: the same graph, batch first, one step after the other.
+"""A cell in plain NumPy: the same graph, batch first, one step after another.
 
-It is slow, and what the kernels are compared with. x is (N, T, D); U is (D, G H), b is (G H), V is
-(H, M H) and vectors are (H,), for the G gates and M matrices of a cell, side by side.
+It is slow; it is the reference for the kernels. x is (N, T, D); U is (D, G H), b is (G H), V is
+(H, M H) and vectors are (H,), with the G gates and M matrices of a cell along the last axis.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _ARITHMETIC = {
 
 
 def compute(node: Node, values: Values, matrices: Mapping[str, Array]) -> Any:
-    """Return the value of a node from those of its leaves; what is computed is kept in values."""
+    """Return the value of a node from those of its leaves; results are added to ``values``."""
     if node.index in values:
         return values[node.index]
     args = [compute(arg, values, matrices) for arg in node.args]
@@ -35,7 +35,7 @@ def compute(node: Node, values: Values, matrices: Mapping[str, Array]) -> Any:
         out: Any = node.value
     elif node.op == "product":
         out = args[0] @ matrices[node.value]
-    elif node.op == "turned":
+    elif node.op == "transposed":
         out = sum(x @ matrices[name].T for x, name in zip(args, node.value, strict=True))
     else:
         out = (_ARITHMETIC.get(node.op) or FUNCTIONS[node.op].numpy)(*args)
@@ -50,7 +50,7 @@ def forward(
     states: Mapping[str, Array] | None = None,
     mask: Array | None = None,
 ) -> tuple[dict[str, Array], list[Values]]:
-    """Return all states, (N, T + 1, H), that before the first step included, and what led to them.
+    """Return all states, (N, T + 1, H), initial ones included, and the values of each step.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ def forward(
     params
         U, b, V and vectors by name.
     states : dict of (N, H), optional
-        Before the first step; else 0.
+        The states before the first step; None for 0.
     mask : (N, H), optional
-        Of a cell with recurrent dropout, see `rewrite.with_mask`.
+        The mask of recurrent dropout, see `rewrite.with_mask`.
     """
     U, b = params["U"], params["b"]
     H = len(b) // len(cell.gates)
     before: dict[str, Array] = {
         s: np.zeros((len(x), H), x.dtype) if states is None else states[s] for s in cell.states
     }
-    found = {name: [value] for name, value in before.items()}
+    states_over_time = {name: [value] for name, value in before.items()}
     steps = []
     matrices = _matrices(cell, params)
     for t in range(x.shape[1]):
@@ -83,9 +83,9 @@ def forward(
         after = [compute(node, values, matrices) + np.zeros_like(a[0]) for node in cell.outputs]
         before = dict(zip(cell.states, after, strict=True))
         for name, value in before.items():
-            found[name].append(value)
+            states_over_time[name].append(value)
         steps.append(values)
-    return {name: np.stack(value, axis=1) for name, value in found.items()}, steps
+    return {name: np.stack(value, axis=1) for name, value in states_over_time.items()}, steps
 
 
 def backward(
@@ -95,7 +95,7 @@ def backward(
     dy: Array,
     params: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """Return the gradients of x, of each parameter, and of the first states by their names.
+    """Return the gradients of x, of each parameter, and of the initial states by name.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def backward(
     """
     adjoint, matrices = differentiate(cell), _matrices(cell, params)
     grads = {"x": np.zeros_like(x)} | {k: np.zeros_like(v) for k, v in params.items()}
-    turned = {name: np.zeros_like(value) for name, value in matrices.items()}
+    dW = {name: np.zeros_like(value) for name, value in matrices.items()}
     carry: dict[str, Any] = {state: np.zeros_like(dy[:, 0]) for state in cell.states}
     for t in range(x.shape[1] - 1, -1, -1):
         values = dict(steps[t])
@@ -123,17 +123,17 @@ def backward(
         grads["U"] += x[:, t].T @ da
         grads["b"] += da.sum(axis=0)
         for product, gradient in adjoint.products:
-            turned[product.value] += at(product.args[0]).T @ at(gradient)
+            dW[product.value] += at(product.args[0]).T @ at(gradient)
         for name, node in adjoint.vectors.items():
             grads[name] += at(node).sum(axis=0)
         carry = {s: at(adjoint.state(cell.graph, s)) for s in cell.states}
     if matrices:
-        grads["V"] = np.hstack([turned[name] for name in cell.matrices])
+        grads["V"] = np.hstack([dW[name] for name in cell.matrices])
     return grads | carry
 
 
 def _matrices(cell: Cell, params: Mapping[str, Array]) -> dict[str, Array]:
     if not cell.matrices:
         return {}
-    parts = np.split(params["V"], len(cell.matrices), axis=-1)
-    return dict(zip(cell.matrices, parts, strict=True))
+    blocks = np.split(params["V"], len(cell.matrices), axis=-1)
+    return dict(zip(cell.matrices, blocks, strict=True))

@@ -1,6 +1,6 @@
-"""The functions of equations: NumPy's form, and the derivative as factors of the graph.
+"""The functions that equations may use, in NumPy, and their derivatives as factors in the graph.
 
-The compiled forms have the same names, in `nnjit.kernels.functions`.
+The compiled functions have the same names, in `nnjit.kernels.functions`.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ Slope = Callable[[Any, Any], list[Any]]  # (argument, result) -> factors of the 
 class Function:
     """An elementwise function of one argument.
 
-    ``slope`` gives the derivative from argument and result; ``from_result`` tells that the result
-    is enough, so that the argument need not be kept.
+    ``slope`` returns the factors of the derivative, given argument and result. ``from_result`` says
+    that the result is enough, so that the argument need not be saved.
     """
 
     numpy: Callable[..., Any]
@@ -39,7 +39,7 @@ def _node(name: str, x: Any) -> Any:
 
 
 def step(x: Any) -> Any:
-    """1 where x is above 0, else 0: what derivatives of functions with corners are made of."""
+    """Return 1 where x is above 0, else 0: it is in the derivatives of functions with corners."""
     return _node("step", x)
 
 
@@ -68,10 +68,10 @@ FUNCTIONS: dict[str, Function] = {
     "cos": Function(np.cos, lambda x, y: [-_node("sin", x)], from_result=False),
     "maximum": Function(np.maximum, lambda x, y: []),  # of two arguments: see `adjoint`
     "minimum": Function(np.minimum, lambda x, y: []),
-    "step": Function(_step, lambda x, y: []),  # flat, but for its step
+    "step": Function(_step, lambda x, y: []),  # its derivative is 0
 }
 PUBLIC = tuple(name for name in FUNCTIONS if name != "step")
-# What NumPy calls the same operations.
+# NumPy's names of the same operations.
 UFUNCS = {
     "add": "add",
     "subtract": "sub",

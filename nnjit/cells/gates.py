@@ -1,4 +1,4 @@
-"""The gates of a cell by the names of the field, and cells with other activations of gates."""
+"""The common names of a cell's gates, and cells with other activations of gates."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ ACTIVATIONS = (
     *("identity", "relu", "leaky_relu", "elu", "sigmoid", "hard_sigmoid", "tanh", "hard_tanh"),
     *("softsign", "softplus"),
 )
-# What a gate is called whose letter is that of most papers; any other gate has its own name alone.
+# The common names of gates by the letters that most papers use; other gates have only their own.
 ROLES = {
     "z": "update",
     "r": "reset",
@@ -25,25 +25,25 @@ ROLES = {
 
 
 def named_gates(cell: Cell) -> dict[str, str]:
-    """Return the gates of a cell by name: ``{"update": "z", ...}``; no name stands for two."""
-    found: dict[str, str] = {}
+    """Return the gates of a cell by name: ``{"update": "z", ...}``; names are unique."""
+    gates: dict[str, str] = {}
     for gate in cell.gates:
         name = ROLES.get(gate, gate)
-        found[gate if name in found or name in cell.gates else name] = gate
-    return found
+        gates[gate if name in gates or name in cell.gates else name] = gate
+    return gates
 
 
 def find_gate(cell: Cell, name: str) -> str | None:
-    """Return a gate from its name, or from how the equations write it; None where there is none."""
+    """Return the gate with this name, common or from the equations; None if there is none."""
     return name if name in cell.gates else named_gates(cell).get(name)
 
 
 def activations(cell: Cell) -> dict[str, Node]:
-    """Return by gate the function of the sum that the input projection is part of.
+    """Return by gate the function that is applied to the sum with its input projection.
 
-    A gate has none where its sum is multiplied, kept as a state or used several times.
+    A gate has none if its sum is multiplied, is a state or is used several times.
     """
-    used, found = consumers(cell.nodes), {}
+    used, nodes = consumers(cell.nodes), {}
     for node in cell.nodes:
         if node.op != "input":
             continue
@@ -53,8 +53,8 @@ def activations(cell: Cell) -> dict[str, Node]:
             if node.op not in ("add", "sub"):
                 break
         if node.op in PUBLIC and len(node.args) == 1:
-            found[gate] = node
-    return found
+            nodes[gate] = node
+    return nodes
 
 
 def with_activations(cell: Cell, chosen: Mapping[str, str | None]) -> Cell:
@@ -63,23 +63,23 @@ def with_activations(cell: Cell, chosen: Mapping[str, str | None]) -> Cell:
     Parameters
     ----------
     chosen
-        An activation of `ACTIVATIONS` by gate, which is named as `named_gates` or the equations do;
-        None leaves what the equations say.
+        An activation of `ACTIVATIONS` by gate, named as in `named_gates` or in the equations; None
+        keeps that of the equations.
 
     Raises
     ------
     CellError
-        Where there is no such gate or activation, or the gate has none that could be replaced.
+        If there is no such gate or activation, or the gate has none that could be replaced.
     """
-    held, ops = activations(cell), dict[int, str]()
+    nodes, ops = activations(cell), dict[int, str]()
     for name, op in chosen.items():
         if op is None:
             continue
         gate = find_gate(cell, name)
-        if gate not in held or op not in ACTIVATIONS:
-            raise CellError(f"activations.{short(name)}={short(op)}: {_choices(cell, held)}")
-        if held[gate].op != op:
-            ops[held[gate].index] = op
+        if gate not in nodes or op not in ACTIVATIONS:
+            raise CellError(f"activations.{short(name)}={short(op)}: {_choices(cell, nodes)}")
+        if nodes[gate].op != op:
+            ops[nodes[gate].index] = op
     if not ops:
         return cell
 
@@ -90,9 +90,9 @@ def with_activations(cell: Cell, chosen: Mapping[str, str | None]) -> Cell:
     return rebuild(cell, change)
 
 
-def _choices(cell: Cell, held: Mapping[str, Node]) -> str:
-    """Return which gates of a cell have an activation that can be chosen, and which there are."""
-    known = [name for name, gate in named_gates(cell).items() if gate in held]
+def _choices(cell: Cell, nodes: Mapping[str, Node]) -> str:
+    """Return, for a message, the gates whose activation can be chosen, and the activations."""
+    known = [name for name, gate in named_gates(cell).items() if gate in nodes]
     if not known:
         return f"no gate of {cell.name} has an activation of its own"
     gates = f"the gates of {cell.name} that have an activation are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""The graph of a cell's equations: values of one unit at one step, and what they are made of.
+"""The graph of a cell's equations: the values of one unit at one step, and their arguments.
 
 =========== ============================== ==========================================
 op          value                          meaning
@@ -11,11 +11,11 @@ op          value                          meaning
 ``product`` name of a recurrent matrix     its row-vector product with the argument
 ``add`` ... a function of `functions`      elementwise
 ``seed``    name of a state                gradient of the state after the step
-``turned``  name of a recurrent matrix     product with the transposed matrix
+``transposed``  name of a recurrent matrix     product with the transposed matrix
 =========== ============================== ==========================================
 
-Masks stand in cells with recurrent dropout only, see `rewrite`; the last two in the graphs of
-gradients, see `adjoint`.
+Masks are in cells with recurrent dropout only, see `rewrite`; the last two are in graphs with
+gradients only, see `adjoint`.
 """
 
 import operator
@@ -39,7 +39,7 @@ _ARITHMETIC: dict[str, Callable[..., float]] = {
 
 
 def place_of_user() -> str:
-    """Return file and line of the innermost frame outside of this package, or nothing."""
+    """Return file and line of the innermost frame outside of this package, or ""."""
     frame = sys._getframe(1)
     while frame is not None:
         if Path(frame.f_code.co_filename).parent != _HERE:
@@ -55,7 +55,7 @@ def refuse(message: str) -> NoReturn:
 
 @final
 class Matrix:
-    """A recurrent matrix ``W.name``: what ``@`` takes on its right side."""
+    """A recurrent matrix ``W.name``, the right operand of ``@``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class Matrix:
         refuse(f"W.{self.name} is a matrix: it stands on the right of @ alone")
 
     def refuse_alone(self, *_: Any) -> NoReturn:
-        """Tell where a matrix stands."""
+        """Raise CellError with the remedy: a matrix is only the right operand of ``@``."""
         refuse(f"W.{self.name} is a matrix: write h @ W.{self.name}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = refuse_alone
@@ -90,9 +90,9 @@ class Node:
         inside = ", ".join([*map(repr, self.args), *([repr(self.value)] if self.value else [])])
         return f"{self.op}({inside})"
 
-    def _with(self, op: str, other: Any, turned: bool = False) -> "Node":
+    def _with(self, op: str, other: Any, reflected: bool = False) -> "Node":
         other = self.graph.node(other)
-        return self.graph.make(op, *((other, self) if turned else (self, other)))
+        return self.graph.make(op, *((other, self) if reflected else (self, other)))
 
     def __add__(self, other: Any) -> "Node":
         return self._with("add", other)
@@ -143,7 +143,7 @@ class Node:
         return self.graph.make("product", self, value=other.name)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **_: Any) -> "Node":
-        """Take NumPy's functions too, and NumPy's numbers on the left of an operator."""
+        """Handle NumPy's functions, and NumPy's numbers on the left of an operator."""
         op = UFUNCS.get(ufunc.__name__)
         if op is None or method != "__call__":
             refuse(f"np.{ufunc.__name__} has no derivative here: use {', '.join(FUNCTIONS)}")
@@ -169,7 +169,7 @@ class Node:
         refuse(f"a value of a cell has no .{name}")
 
     def is_steady(self) -> bool:
-        """Tell whether the value is the same at all steps: made only of weights and numbers."""
+        """Tell whether a value is the same at all steps: it depends on weights and numbers only."""
         if self.op in ("input", "state", "mask", "seed"):
             return False
         return all(arg.is_steady() for arg in self.args)
@@ -177,15 +177,15 @@ class Node:
 
 @final
 class Graph:
-    """Nodes in the order of their making; what was made before is found again."""
+    """Nodes in the order of creation; equal operations share one node."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self._found: dict[tuple[Any, ...], Node] = {}
+        self._interned: dict[tuple[Any, ...], Node] = {}
         self.tracing = True
 
     def node(self, value: Any) -> Node:
-        """Return a node, or that of a number."""
+        """Return a node of this graph, or the node of a number."""
         if isinstance(value, Node):
             if value.graph is not self:
                 refuse("a value of another cell, or of another call of this one")
@@ -210,39 +210,39 @@ class Graph:
         return self.make("number", value=value)
 
     def make(self, op: str, *args: Node, value: Any = None) -> Node:
-        """Return the node of an operation; numbers are computed at once."""
+        """Return the node of an operation; one on numbers alone is computed at once."""
         if args and all(arg.op == "number" for arg in args):
             function = _ARITHMETIC.get(op) or FUNCTIONS[op].numpy
             return self._number(float(function(*[arg.value for arg in args])))
         if op == "mul" and any(arg.op == "number" and arg.value == 1 for arg in args):
             return args[1] if args[0].op == "number" and args[0].value == 1 else args[0]
         key = (op, *[arg.index for arg in args], value)
-        node = self._found.get(key)
+        node = self._interned.get(key)
         if node is None:
             node = Node(self, op, args, value)
             if self.tracing:
                 node.place = place_of_user()
             self.nodes.append(node)
-            self._found[key] = node
+            self._interned[key] = node
         return node
 
 
 def reachable(outputs: list[Node]) -> list[Node]:
-    """Return the nodes that the outputs are made of, each after its arguments."""
-    found: dict[int, Node] = {}
+    """Return the nodes on which the outputs depend, each after its arguments."""
+    nodes: dict[int, Node] = {}
     pending = list(outputs)
     while pending:
         node = pending.pop()
-        if node.index not in found:
-            found[node.index] = node
+        if node.index not in nodes:
+            nodes[node.index] = node
             pending += node.args
-    return [found[index] for index in sorted(found)]
+    return [nodes[index] for index in sorted(nodes)]
 
 
 def consumers(nodes: list[Node]) -> dict[int, list[Node]]:
-    """Return, by index, the nodes that take each node; twice where it is taken twice."""
-    found: dict[int, list[Node]] = {node.index: [] for node in nodes}
+    """Return, by index, the nodes that take each node; twice if both arguments are that node."""
+    takers: dict[int, list[Node]] = {node.index: [] for node in nodes}
     for node in nodes:
         for arg in node.args:
-            found[arg.index].append(node)
-    return found
+            takers[arg.index].append(node)
+    return takers

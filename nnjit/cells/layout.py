@@ -1,18 +1,18 @@
-"""Where the values of a cell lie in memory, in kernels for any width and for one unit alike.
+"""The arrays that hold the values of a cell, in kernels for any width and for one unit.
 
 =========== ===================================== =====================================
-array       on the way there                      on the way back
+array       in forward                            in backward
 =========== ===================================== =====================================
 ``a``       a row of units for each gate: its     the gradient of the projection
-            projection, then what `Row` says
-states      (T + 1): before and after each step   as on the way there
-scratch     of a product that no gate takes:      the gradient of the result
+            projection, then the value of `Row`
+states      (T + 1): before and after each step   the same
+scratch     for a product outside gates' sums:    the gradient of the result
             the result
-            of what a product takes, if no state: its gradient, then the value again
+            for an operand that is no state:      its gradient, then the value again
             the value, in the first row
-            of a vector                           its gradient at each step
-``left``    the steps that each clip has left     as on the way there
-``mask``    one row for all steps                 as on the way there
+            for a vector                          its gradient at each step
+``left``    the steps that each clip has left     the same
+``mask``    one row for all steps                 the same
 =========== ===================================== =====================================
 """
 
@@ -23,17 +23,17 @@ from .adjoint import Adjoint, differentiate
 from .definition import Cell
 from .functions import FUNCTIONS
 from .graph import Node, consumers
-from .places import while_left
+from .indexing import while_left
 from .writer import Names
 
 
 @final
 @dataclass
 class Row:
-    """The rows of one gate: ``activation`` is what they hold in the end, if anything.
+    """The rows of one gate; at the end of a step they hold ``activation``, if there is one.
 
-    ``total`` is the sum that the projection is part of, ``products`` those that can be added to the
-    rows at once, ``rest`` what else is added, with its sign.
+    ``total`` is the sum that includes the projection, ``products`` are the terms of it that can be
+    added to the rows in place, ``other_terms`` the other terms with their signs.
     """
 
     gate: str
@@ -41,7 +41,7 @@ class Row:
     total: Node
     activation: Node | None
     products: list[Node] = field(default_factory=list)
-    rest: list[tuple[bool, Node]] = field(default_factory=list)
+    other_terms: list[tuple[bool, Node]] = field(default_factory=list)
 
 
 @final
@@ -55,13 +55,13 @@ class Layout:
     products : list of Node
         All products, in order of the matrices.
     results, operands, totals : dict
-        The name of a scratch array by the index of a product whose result lies there, of what a
-        product takes, and by the name of a vector.
+        Names of scratch arrays: by the index of a product, for its result; by the index of an
+        operand of products; by the name of a vector.
     scratch : list of str
-        All of them.
+        All scratch arrays.
     ragged : bool
-        Whether the clips of a tile may end before its last step: then their states stay, and no
-        gradient comes from behind the end.
+        Whether the clips of a tile may end before its last step. After the end of a clip its states
+        do not change, and its gradients are 0.
     masks : tuple of str
         The mask of recurrent dropout, if there is one.
     """
@@ -102,24 +102,24 @@ class Layout:
                 self.totals[name] = self.add_scratch(f"s_{name}")
 
     def while_left(self, template: str, otherwise: str = "zeros(a)") -> str:
-        """Return a template that gives another value where a clip has ended, if clips may."""
+        """Return `while_left` of a template if clips may end early, else the template."""
         return while_left(template, otherwise) if self.ragged else template
 
     def add_scratch(self, name: str) -> str:
-        """Return the name of a scratch array more, like this one."""
+        """Return the name of a new scratch array, similar to ``name``."""
         self.scratch.append(self._names.fresh(name))
         return self.scratch[-1]
 
     def _row(self, gate: str) -> Row:
         total = self.inputs[gate]
-        parts: list[tuple[bool, Node]] = []
+        terms: list[tuple[bool, Node]] = []
         while (above := self._only_consumer(total)) is not None and above.op in ("add", "sub"):
             if above.op == "sub" and above.args[0] is not total:
                 break
             other = above.args[1] if above.args[0] is total else above.args[0]
             if other is total:
                 break
-            parts += _parts(other, above.op == "add", self._only_consumer)
+            terms += _exclusive_terms(other, above.op == "add", self._only_consumer)
             total = above
         activation = self._only_consumer(total)
         if activation is not None:
@@ -128,23 +128,23 @@ class Layout:
             if known is None or not known.from_result or not one or activation.op == "step":
                 activation = None
         row = Row(gate, self.inputs[gate], total, activation)
-        for positive, part in parts:
-            free = part.op == "product" and part.index not in self._taken
-            if free and positive and self._only_consumer(part) is not None:
-                row.products.append(part)
+        for positive, term in terms:
+            can_add = term.op == "product" and term.index not in self._taken
+            if can_add and positive and self._only_consumer(term) is not None:
+                row.products.append(term)
             else:
-                row.rest.append((positive, part))
+                row.other_terms.append((positive, term))
         self._taken |= {p.index for p in row.products}
         if activation is not None:
             self._taken.add(activation.index)
         return row
 
     def _only_consumer(self, node: Node) -> Node | None:
-        found = self._consumers[node.index]
-        return found[0] if len(found) == 1 and node not in self.cell.outputs else None
+        takers = self._consumers[node.index]
+        return takers[0] if len(takers) == 1 and node not in self.cell.outputs else None
 
     def gradient_row(self, gradient: Node) -> tuple[str, int | None] | None:
-        """Return array and gate (None in a scratch array) of a gradient that is kept, if it is."""
+        """Return array and gate (None: a scratch array) of a gradient that is stored, else None."""
         for k, gate in enumerate(self.cell.gates):
             if self.adjoint.inputs[gate] is gradient:
                 return "a", k
@@ -153,17 +153,17 @@ class Layout:
                 return self.results[product.index], None
         return None
 
-    def held_activation(self, row: Row) -> Node | None:
-        """Return the activation if it is written to the row: not one that is kept as a state."""
+    def stored_activation(self, row: Row) -> Node | None:
+        """Return the activation if it is written to the row; one that is a state is not."""
         return None if row.activation in self.cell.outputs else row.activation
 
 
-def _parts(node: Node, positive: bool, only_consumer: object) -> list[tuple[bool, Node]]:
-    """Return the parts of a sum that nobody else takes, with their signs."""
+def _exclusive_terms(node: Node, positive: bool, only_consumer: object) -> list[tuple[bool, Node]]:
+    """Return the terms of a sum with their signs; a sum with another consumer is one term."""
     if node.op not in ("add", "sub") or only_consumer(node) is None:  # type: ignore[operator]
         return [(positive, node)]
     left, right = node.args
     return [
-        *_parts(left, positive, only_consumer),
-        *_parts(right, positive == (node.op == "add"), only_consumer),
+        *_exclusive_terms(left, positive, only_consumer),
+        *_exclusive_terms(right, positive == (node.op == "add"), only_consumer),
     ]

@@ -1,4 +1,4 @@
-"""The cells that nnjit brings, by their names."""
+"""The cells of nnjit, by name."""
 
 from math import pi
 
@@ -47,7 +47,7 @@ def lstm(x, h, c, W):
 
 @cell
 def peephole_lstm(x, h, c, W, w):
-    """LSTM whose gates see the cell (Gers & Schmidhuber 2000, IJCNN, vol. 3, p. 189)."""
+    """LSTM with peephole connections (Gers & Schmidhuber 2000, IJCNN, vol. 3, p. 189)."""
     f = sigmoid(x.f + h @ W.f + w.pf * c)
     i = sigmoid(x.i + h @ W.i + w.pi * c)
     g = tanh(x.g + h @ W.g)
@@ -58,7 +58,7 @@ def peephole_lstm(x, h, c, W, w):
 
 @cell
 def mgu(x, h, W):
-    """Minimal gated unit: one gate does both (Zhou et al. 2016, arXiv:1603.09420, eq. 7)."""
+    """Minimal gated unit: one gate for both (Zhou et al. 2016, arXiv:1603.09420, eq. 7)."""
     f = sigmoid(x.f + h @ W.f)
     g = tanh(x.g + (f * h) @ W.g)
     return (1 - f) * h + f * g
@@ -66,7 +66,7 @@ def mgu(x, h, W):
 
 @cell
 def li_gru(x, h, W):
-    """Light GRU: no reset, relu (Ravanelli et al. 2018, arXiv:1803.10225, eq. 4; no batch norm)."""
+    """Light GRU, without batch norm (Ravanelli et al. 2018, arXiv:1803.10225, eq. 4)."""
     z = sigmoid(x.z + h @ W.z)
     return z * h + (1 - z) * relu(x.g + h @ W.g)
 
@@ -75,7 +75,7 @@ def li_gru(x, h, W):
 def slstm(x, h, c, n, m, W):
     """LSTM with exponential gates (Beck et al. 2024, arXiv:2405.04517, eq. 8 to 17).
 
-    m is the stabiliser, the logarithm of what c and n are divided by; n stays above 0.
+    m is the stabiliser: c and n are scaled by ``exp(-m)``. n stays above 0.
     g is z in the paper.
     """
     log_f = -softplus(-(x.f + h @ W.f))
@@ -89,9 +89,9 @@ def slstm(x, h, c, n, m, W):
 
 @cell
 def min_gru(x, h):
-    """Minimal GRU: the gate sees only the input (Feng et al. 2024, arXiv:2410.01201, section 3.1).
+    """Minimal GRU: gates depend on the input only (Feng et al. 2024, arXiv:2410.01201, sec. 3.1).
 
-    No unit sees another one.
+    Units are independent.
     """
     z = sigmoid(x.z)
     return (1 - z) * h + z * x.h
@@ -99,9 +99,9 @@ def min_gru(x, h):
 
 @cell
 def min_lstm(x, h):
-    """Minimal LSTM, gates made to add up to 1 (Feng et al. 2024, arXiv:2410.01201, section 3.2).
+    """Minimal LSTM, gates normalised to add up to 1 (Feng et al. 2024, arXiv:2410.01201, sec. 3.2).
 
-    No unit sees another one.
+    Units are independent.
     """
     f, i = sigmoid(x.f), sigmoid(x.i)
     return (f * h + i * x.h) / (f + i)
@@ -109,7 +109,7 @@ def min_lstm(x, h):
 
 @cell(vectors={"u": (0.0, 1.0)})
 def indrnn(x, h, w):
-    """Independent units (Li et al. 2018, arXiv:1803.04831, eq. 3): each sees only itself."""
+    """Independently recurrent units (Li et al. 2018, arXiv:1803.04831, eq. 3)."""
     return relu(x.h + w.u * h)
 
 
@@ -118,7 +118,8 @@ def lru(x, y, re, im, w):
     """Linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349, eq. 7 and section 3.4).
 
     One complex number a unit, ``exp(-exp(nu) + i exp(theta))``, moduli from 0.9 to 0.999 at the
-    start; the normalisation follows the modulus. C is diagonal, D is the gate skip: mix behind it.
+    start; the normalisation follows the modulus. C is diagonal, D is the gate ``skip``: put a layer
+    that mixes units after it.
     """
     modulus = exp(-exp(w.nu))
     a, b = modulus * cos(exp(w.theta)), modulus * sin(exp(w.theta))
@@ -142,7 +143,7 @@ def cornn(x, y, z, W):
 def unicornn(x, y, z, w):
     """Undamped independent oscillators (Rusch & Mishra 2021, arXiv:2103.05487, eq. 4).
 
-    Each unit has a step of its own, at most 0.1; alpha is 1. No unit sees another one.
+    Each unit has its own step, at most 0.1; alpha is 1. Units are independent.
     """
     step = 0.1 * sigmoid(w.c)
     z = z - step * (tanh(w.w * y + x.y) + y)
@@ -153,4 +154,4 @@ _ALL = (
     *(rnn, gru, gru_reset_after, lstm, peephole_lstm, mgu, li_gru, slstm),
     *(min_gru, min_lstm, indrnn, lru, cornn, unicornn),
 )
-CELLS: dict[str, Cell] = {made.name: made for made in _ALL}
+CELLS: dict[str, Cell] = {entry.name: entry for entry in _ALL}

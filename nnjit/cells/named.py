@@ -1,4 +1,4 @@
-"""Cells by name: those of the library, and those of the user's files."""
+"""Cells by name: from the library, or from files of the user."""
 
 import runpy
 import traceback
@@ -18,20 +18,20 @@ from .trace import cell
 def named(value: Any) -> Cell:
     """Return a cell from its name, from ``FILE.py:NAME``, a function, or its equations.
 
-    A file is run: whoever passes a name on must know where it comes from.
+    A file is run, so the caller must trust the origin of the name.
 
     Raises
     ------
     CellError
-        Where there is no such cell, or its equations cannot be compiled.
+        If there is no such cell, or its equations cannot be compiled.
     """
     if isinstance(value, Cell):
         return value
     if isinstance(value, str):
         return from_file(value) if is_file(value) else _of_library(value)
     if callable(value):
-        made: Cell = cell(value)
-        return made
+        traced: Cell = cell(value)
+        return traced
     return from_plain(value)
 
 
@@ -41,9 +41,9 @@ def is_file(value: Any) -> bool:
 
 
 def from_file(value: str) -> Cell:
-    """Return the cell ``NAME`` of ``FILE.py:NAME`` or ``PACKAGE:NAME``, which is run.
+    """Run a file or import a package, and return the cell ``NAME`` in it.
 
-    It is a cell, or a function that is made one.
+    ``value`` is ``FILE.py:NAME`` or ``PACKAGE:NAME``, a cell or a function of equations.
     """
     path, _, name = value.rpartition(":")
     if not name.isidentifier():
@@ -51,24 +51,26 @@ def from_file(value: str) -> Cell:
     if path.endswith(".py") and not Path(path).is_file():
         raise CellError(f"cell={short(value)}: there is no file {path}")
     try:
-        held = runpy.run_path(path) if path.endswith(".py") else vars(import_module(path))
+        values = runpy.run_path(path) if path.endswith(".py") else vars(import_module(path))
     except CellError:
         raise
     except (Exception, SystemExit) as error:
-        told = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-        raise CellError(f"{_place(path, error)}: the file cannot be run: {told}") from None
-    if name in held and not isinstance(held[name], Cell | FunctionType):
-        kind = type(held[name]).__name__
+        message = error.msg if isinstance(error, SyntaxError) else error
+        raise CellError(
+            f"{_place(path, error)}: the file cannot be run: {type(error).__name__}: {message}"
+        ) from None
+    if name in values and not isinstance(values[name], Cell | FunctionType):
+        kind = type(values[name]).__name__
         raise CellError(f"cell={short(value)}: {name} is no function of equations, but a {kind}")
-    if name not in held:
-        cells = [key for key, other in held.items() if isinstance(other, Cell)]
+    if name not in values:
+        cells = [key for key, other in values.items() if isinstance(other, Cell)]
         known = ", ".join(cells) or "no cell"
         raise CellError(f"cell={short(value)}: {path} has no {name}: it has {known}")
-    return named(held[name])
+    return named(values[name])
 
 
 def _place(path: str, error: BaseException) -> str:
-    """Return the line of a file that an error comes from, or the file where none is told."""
+    """Return the line of a file that raised an error, or the file if the line is not known."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]

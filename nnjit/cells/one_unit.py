@@ -1,10 +1,10 @@
-"""Kernels of a cell for one unit: its states stay in registers from step to step."""
+"""Kernels of a cell for one unit, whose states stay in registers from step to step."""
 
 from typing import final
 
 from .graph import Node
 from .layout import Layout
-from .places import carry_of, seed_name
+from .indexing import carry_of, seed_name
 from .writer import Body, Names, Store, indented
 
 
@@ -18,7 +18,7 @@ def _store(array: str, time: str, k: int = 0) -> str:
 
 @final
 class OneUnit:
-    """The steps there and back, of one cell; products are those with numbers."""
+    """The forward and backward kernels of one cell; recurrent weights are numbers."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout, self.cell, self.adjoint = layout, layout.cell, layout.adjoint
@@ -29,48 +29,48 @@ class OneUnit:
         leaves = {n.index: f"{n.value}[0]" for n in nodes if n.op == "vector"}
         return leaves | {n.index: _load(str(n.value), "0") for n in nodes if n.op == "mask"}
 
-    def _body(self, names: Names, held: dict[int, str], late: list[Node]) -> Body:
-        body = Body(names, held, chain=True, late=[node.index for node in late])
+    def _body(self, names: Names, available: dict[int, str], late: list[Node]) -> Body:
+        body = Body(names, available, chain=True, late=[node.index for node in late])
         return body.with_matrices(self._columns)
 
     def forward_step(self, names: Names) -> list[str]:
         """Return the body of the function of one step."""
         cell, layout = self.cell, self.layout
-        held, late = self._leaves(), []
+        available, late = self._leaves(), []
         for node in cell.nodes:
             if node.op == "state":
-                held[node.index] = old_name(str(node.value))
+                available[node.index] = old_name(str(node.value))
                 late.append(node)
         stores: list[Store] = []
         for k, row in enumerate(layout.rows):
-            held[row.input.index] = _load("a", "t", k)
-            activation = layout.held_activation(row)
+            available[row.input.index] = _load("a", "t", k)
+            activation = layout.stored_activation(row)
             if activation is not None:
                 stores.append((_store("a", "t", k), activation))
         for state, output in zip(cell.states, cell.outputs, strict=True):
             stores.append((layout.while_left(_store(state, "t + 1"), old_name(state)), output))
         states = [layout.while_left("{}", old_name(state)) for state in cell.states]
         results = list(zip(states, cell.outputs, strict=True))
-        return self._body(names, held, late).lines(stores, results)
+        return self._body(names, available, late).lines(stores, results)
 
     def backward_step(self, names: Names) -> list[str]:
-        """Return the body of the function of one step back."""
+        """Return the body of the function of one backward step."""
         cell, layout, adjoint = self.cell, self.layout, self.adjoint
-        held: dict[int, str] = {}
+        available: dict[int, str] = {}
         stores: list[Store] = []
         for k, row in enumerate(layout.rows):
-            activation = layout.held_activation(row)
-            kept = row.input if activation is None else activation
-            held[kept.index] = _load("a", "t", k)
+            activation = layout.stored_activation(row)
+            value = row.input if activation is None else activation
+            available[value.index] = _load("a", "t", k)
             stores.append((layout.while_left(_store("a", "t", k)), adjoint.inputs[row.gate]))
         for state, output in zip(cell.states, cell.outputs, strict=True):
-            held.setdefault(output.index, _load(state, "t + 1"))
+            available.setdefault(output.index, _load(state, "t + 1"))
         for node in cell.nodes:
             if node.op == "state":
-                held.setdefault(node.index, _load(str(node.value), "t"))
-        held |= self._leaves()
+                available.setdefault(node.index, _load(str(node.value), "t"))
+        available |= self._leaves()
         late = [cell.graph.make("seed", value=state) for state in cell.states]
-        held |= {seed.index: seed_name(cell.states, seed.value) for seed in late}
+        available |= {seed.index: seed_name(cell.states, seed.value) for seed in late}
         for product, gradient in adjoint.products:
             if layout.gradient_row(gradient) == (layout.results.get(product.index), None):
                 store = layout.while_left(_store(layout.results[product.index], "t"))
@@ -88,10 +88,10 @@ class OneUnit:
             )
             for state in cell.states
         ]
-        return self._body(names, held, late).lines(stores, results)
+        return self._body(names, available, late).lines(stores, results)
 
     def forward(self, step: str, arrays: str) -> list[str]:
-        """Return the body of the kernel: two tiles at once fill each other's waits."""
+        """Return the body of the kernel; two tiles at once hide each other's latencies."""
         states = self.cell.states
         one = ", ".join(old_name(state) for state in states)
         two = ", ".join(f"{old_name(state)}2" for state in states)

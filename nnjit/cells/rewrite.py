@@ -1,4 +1,4 @@
-"""Cells from cells: the same equations with some values replaced."""
+"""Rewrites cells: the same equations with some values replaced."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,35 +13,35 @@ from .evaluate import compute
 from .graph import Graph, Node, consumers, reachable
 from .writer import Names
 
-TAKEN = ("U", "b", "carry", "d")  # beside what all kernels take
+TAKEN = ("U", "b", "carry", "d")  # in addition to the reserved names of all kernels
 Change = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
 
 
 def rebuild(cell: Cell, change: Change, states: Mapping[str, str] | None = None) -> Cell:
-    """Return a copy of a cell in a graph of its own.
+    """Return a copy of a cell in a new graph.
 
-    ``change`` takes the new graph, a node of the old one and its new arguments; it returns what
-    stands in its place, None for the same operation. ``states`` are new names of states.
+    ``change`` takes the new graph, a node of the old one and its new arguments; it returns the
+    replacement, or None for the same operation. ``states`` are new names of states.
     """
     named = states or {state: state for state in cell.states}
     graph = Graph()
     graph.tracing = False
-    made: dict[int, Node] = {}
+    copies: dict[int, Node] = {}
     for node in cell.nodes:
-        args = tuple(made[arg.index] for arg in node.args)
+        args = tuple(copies[arg.index] for arg in node.args)
         value = named[node.value] if node.op == "state" else node.value
         new = change(graph, node, args)
         if new is None:
             new = graph.make(node.op, *args, value=value)
         new.label = new.label or node.label
         new.place = new.place or node.place
-        made[node.index] = new
-    outputs = tuple(made[output.index] for output in cell.outputs)
+        copies[node.index] = new
+    outputs = tuple(copies[output.index] for output in cell.outputs)
     return replace(cell, graph=graph, outputs=outputs, states=tuple(named.values()))
 
 
 def with_mask(cell: Cell) -> Cell:
-    """Return a cell with recurrent dropout: whatever a product takes is multiplied by ``mask``."""
+    """Return a cell with recurrent dropout: operands of products are multiplied by ``mask``."""
 
     def change(graph: Graph, node: Node, args: tuple[Node, ...]) -> Node | None:
         if node.op != "product":
@@ -53,22 +53,22 @@ def with_mask(cell: Cell) -> Cell:
 
 @final
 class Steady:
-    """What a cell computes from weights and numbers only: done once a call, not at each step.
+    """The values of a cell that depend on weights and numbers only, computed once for each call.
 
-    ``cell`` is the same cell in which each such value is a vector of its own.
+    ``cell`` is the same cell with a vector in the place of each such value.
     """
 
     def __init__(self, cell: Cell) -> None:
         self._roots: dict[str, Node] = {}
         steady = {node.index for node in cell.nodes if node.is_steady()}
-        held = consumers(cell.nodes)
+        taken_by = consumers(cell.nodes)
         names = Names(TAKEN)
         states = {state: names.fresh(state) for state in cell.states}
 
         def change(graph: Graph, node: Node, args: tuple[Node, ...]) -> Node | None:
             if node.index not in steady or node.op == "number":
                 return None
-            inner = held[node.index] and all(c.index in steady for c in held[node.index])
+            inner = taken_by[node.index] and all(c.index in steady for c in taken_by[node.index])
             if inner and node not in cell.outputs:
                 return None
             name = names.fresh(node.value if node.op == "vector" else node.label or "w_")
@@ -100,18 +100,18 @@ class Steady:
         received: dict[int, Any] = {node.index: 0.0 for node in nodes}
         for name, node in self._roots.items():
             received[node.index] = received[node.index] + above[name].astype(np.float64)
-        found = {}
+        gradients = {}
         for node in reversed(nodes):
             if node.op == "vector":
                 gradient = received[node.index] + np.zeros(params[node.value].shape)
-                found[node.value] = gradient.astype(params[node.value].dtype)
+                gradients[node.value] = gradient.astype(params[node.value].dtype)
             elif node.op != "number":
                 for arg, positive, factors in local_derivatives(node):
-                    part = received[node.index] * (1.0 if positive else -1.0)
+                    gradient = received[node.index] * (1.0 if positive else -1.0)
                     for factor in factors:
-                        part = part * compute(factor, values, {})
-                    received[arg.index] = received[arg.index] + part
-        return found
+                        gradient = gradient * compute(factor, values, {})
+                    received[arg.index] = received[arg.index] + gradient
+        return gradients
 
     def _leaves(self, params: Mapping[str, NDArray[Any]]) -> dict[int, Any]:
         nodes = reachable(list(self._roots.values()))

@@ -1,16 +1,16 @@
 """The source of a cell's kernels: a module that `compiled` turns into functions."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
-from .backward import Backward, Turned
+from .backward import Backward, TransposedProducts
 from .definition import Cell
 from .forward import Forward
 from .functions import FUNCTIONS
 from .layout import Layout
 from .one_unit import OneUnit, old_name
-from .places import carry_of, columns, seed_name
+from .indexing import carry_of, columns, seed_name
 from .text import equations
 from .writer import Names, indented
 
@@ -18,7 +18,7 @@ from .writer import Names, indented
 @final
 @dataclass(frozen=True)
 class Source:
-    """The source of the kernels of a cell, and the arrays that they take beside ``a``.
+    """The source of the kernels of a cell, and the arrays that they take in addition to ``a``.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Source:
     weights, states, scratch, masks
         Names of arrays, in the order in which the kernels take them.
     ragged
-        Whether ``left`` stands behind them in forward and backward, see `layout`.
+        Whether forward and backward take ``left`` after them, see `layout`.
     """
 
     text: str
@@ -55,17 +55,17 @@ def source(cell: Cell, ragged: bool = False) -> Source:
     seeds = [seed_name(cell.states, state) for state in cell.states]
     names = Names([*arrays, *carries, *seeds])
     kernels = [
-        _kernel("forward", [*arrays, "share"], forward.lines(names, backward.kept)),
+        _kernel("forward", [*arrays, "share"], forward.lines(names, backward.saved)),
         _kernel("backward", [*back, "share"], backward.lines(names)),
         _kernel(*_gradients(layout, weights, one=False)),
     ]
     old = [old_name(state) for state in cell.states]
-    given = ", ".join(arrays)
+    argument_list = ", ".join(arrays)
     kernels += [
         _step("one_step", [*arrays, "n", "t", *old], one.forward_step(names)),
-        _kernel("forward_one", [*arrays, "share"], one.forward("one_step", given)),
+        _kernel("forward_one", [*arrays, "share"], one.forward("one_step", argument_list)),
         _step("one_step_back", [*arrays, "n", "t", *seeds], one.backward_step(names)),
-        _kernel("backward_one", [*back, "share"], one.backward("one_step_back", given)),
+        _kernel("backward_one", [*back, "share"], one.backward("one_step_back", argument_list)),
         _kernel(*_gradients(layout, weights, one=True)),
     ]
     text = "\n".join([_head(cell, "\n".join(kernels)), *kernels])
@@ -89,7 +89,7 @@ _HOMES = {
 
 
 def _head(cell: Cell, text: str) -> str:
-    """Return what stands above the kernels: the equations, and imports of what they call."""
+    """Return the head of the module: the equations, and imports for the functions in use."""
     homes = {"_lanes": _HOMES["_lanes"], **_HOMES, "functions": tuple(FUNCTIONS)}
     lines = ['"""Kernels derived from the equations of a cell.', ""]
     lines += indented(equations(cell).splitlines(), 1)
@@ -122,8 +122,8 @@ def _gradients(
     lines = []
     if not one and (layout.products or cell.vectors):
         lines.append(f"H, begin, end = {cell.states[0]}.shape[2], share.begin, share.end")
-    for part in _outer_products(layout):
-        lines += (_one_products if one else _wide_products)(part.taken, part.results)
+    for outer in _outer_products(layout):
+        lines += (_one_products if one else _wide_products)(outer.taken, outer.results)
     for name, gradient in layout.adjoint.vectors.items():
         array, k = layout.gradient_row(gradient) or (layout.totals[name], None)
         if one:
@@ -144,14 +144,14 @@ def _gradients(
 @final
 @dataclass(frozen=True)
 class _Outer:
-    """The gradients of matrices side by side: of what they took, and of their results."""
+    """The gradients of adjacent matrices: their operand, and the gradients of their results."""
 
-    taken: str
-    results: Turned
+    operand: str
+    results: TransposedProducts
 
 
 def _outer_products(layout: Layout) -> list[_Outer]:
-    cell, found = layout.cell, list[_Outer]()
+    cell, outer = layout.cell, list[_Outer]()
     ordered = sorted(layout.adjoint.products, key=lambda pair: cell.matrices.index(pair[0].value))
     for product, gradient in ordered:
         operand, column = product.args[0], cell.matrices.index(product.value)
@@ -163,33 +163,33 @@ def _outer_products(layout: Layout) -> list[_Outer]:
             taken = f"{cell.states[cell.outputs.index(operand)]}[:, 1:]"
         else:
             taken = layout.operands[operand.index]
-        last = found[-1] if found else None
+        last = outer[-1] if outer else None
         if last and taken == last.taken and last.results.is_before(*place, column):
-            part = last.results
-            found[-1] = _Outer(taken, Turned(part.array, part.row, part.column, part.count + 1))
+            products = last.results
+            outer[-1] = _Outer(taken, replace(products, count=products.count + 1))
         else:
-            found.append(_Outer(taken, Turned(*place, column, 1)))
-    return found
+            outer.append(_Outer(taken, TransposedProducts(*place, column, 1)))
+    return outer
 
 
-def _wide_products(taken: str, part: Turned) -> list[str]:
-    if part.row == part.column:
-        low, high = part.row, part.row + part.count
-        return [f"add_outer_of_gates(dV, {taken}, {part.array}, {low}, {high}, share)"]
-    weights = columns("dV", ":, :, ", part.column, part.column + part.count)
-    rows = part.array
-    if part.row is not None:
-        rows = columns(part.array, ":, :, ", part.row, part.row + part.count)
-    return [f"add_outer_of_gates({weights}, {taken}, {rows}, 0, {part.count}, share)"]
+def _wide_products(taken: str, products: TransposedProducts) -> list[str]:
+    if products.row == products.column:
+        low, high = products.row, products.row + products.count
+        return [f"add_outer_of_gates(dV, {taken}, {products.array}, {low}, {high}, share)"]
+    weights = columns("dV", ":, :, ", products.column, products.column + products.count)
+    rows = products.array
+    if products.row is not None:
+        rows = columns(products.array, ":, :, ", products.row, products.row + products.count)
+    return [f"add_outer_of_gates({weights}, {taken}, {rows}, 0, {products.count}, share)"]
 
 
-def _one_products(taken: str, part: Turned) -> list[str]:
-    row = part.row or 0
-    if part.count > 1 and row == part.column:
-        high = row + part.count
+def _one_products(taken: str, products: TransposedProducts) -> list[str]:
+    row = products.row or 0
+    if products.count > 1 and row == products.column:
+        high = row + products.count
         gates = f"range({high})" if row == 0 else f"range({row}, {high})"
-        return [f"for gate in {gates}:", f"    add_gate(dV, gate, {part.array}, gate, {taken})"]
+        return [f"for gate in {gates}:", f"    add_gate(dV, gate, {products.array}, gate, {taken})"]
     return [
-        f"add_gate(dV, {part.column + i}, {part.array}, {row + i}, {taken})"
-        for i in range(part.count)
+        f"add_gate(dV, {products.column + i}, {products.array}, {row + i}, {taken})"
+        for i in range(products.count)
     ]

@@ -1,7 +1,7 @@
-"""Equations as text, and back: what model files and records hold of a cell.
+"""Writes the equations of a cell as text and reads them back, for model files and records.
 
-The text is a Python function of the form that `cell` takes, but it is never run: only the few
-forms of expression that `equations` writes are read.
+The text is a Python function of the form that `cell` takes, but it is never run: `parse` reads only
+the few kinds of expression that `equations` writes.
 """
 
 import ast
@@ -34,7 +34,7 @@ def equations(cell: Cell) -> str:
 
 
 def _labels(cell: Cell) -> dict[int, str]:
-    """Return the names of the nodes that have a line of their own."""
+    """Return the names of the nodes that are written on a separate line."""
     taken_by = consumers(cell.nodes)
     used = {node.label for node in cell.nodes}
     labels: dict[int, str] = {}
@@ -53,19 +53,19 @@ def _labels(cell: Cell) -> dict[int, str]:
 
 
 def _is_short(node: Node) -> bool:
-    """Tell whether to write a value again reads better than a name for it: ``1 - z``."""
+    """Tell whether a value, such as ``1 - z``, is repeated rather than named."""
     return all(not arg.args or arg.label for arg in node.args) and node.op in ("sub", "neg")
 
 
 def write(node: Node, labels: Mapping[int, str], inside: bool = True) -> str:
-    """Return a node as an expression, with labels for what has one (if ``inside``, itself too)."""
+    """Return a node as an expression of labels; with ``inside``, its label if it has one."""
     if inside and node.index in labels:
         return labels[node.index]
     if node.op == "number":
         return number(node.value)
     if node.op in _PREFIX:
         return _PREFIX[node.op] + str(node.value)
-    if node.op == "turned":
+    if node.op == "transposed":
         parts = [
             (write(arg, labels), name) for arg, name in zip(node.args, node.value, strict=True)
         ]
@@ -76,10 +76,11 @@ def write(node: Node, labels: Mapping[int, str], inside: bool = True) -> str:
     sides = []
     for i, arg in enumerate(node.args):
         text = write(arg, labels)
-        own = 9 if arg.index in labels else _LEVELS.get(arg.op, 9)
+        binding = 9 if arg.index in labels else _LEVELS.get(arg.op, 9)
         if arg.op == "number" and arg.value < 0:
-            own = 0
-        bracket = own < level or (own == level and i > 0) or (node.op == "product" and own < 9)
+            binding = 0
+        bracket = binding < level or (binding == level and i > 0)
+        bracket = bracket or (node.op == "product" and binding < 9)
         sides.append(f"({text})" if bracket else text)
     if node.op == "neg":
         return f"-{sides[0]}"
@@ -88,14 +89,14 @@ def write(node: Node, labels: Mapping[int, str], inside: bool = True) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as people write it."""
-    value = float(value)  # one of NumPy is written otherwise
+    """Return a number as text, whole numbers without a point."""
+    value = float(value)  # repr of NumPy's numbers differs
     return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
 
 
 def plain(cell: Cell) -> dict[str, Any]:
     """Return a cell as plain values, for files and records."""
-    # Not NumPy's numbers, which a file does not hold.
+    # Converted from NumPy's numbers, which a file cannot hold.
     starts = {
         name: [float(v) for v in start] if isinstance(start, tuple) else float(start)
         for name, start in sorted(cell.starts.items())
@@ -104,21 +105,21 @@ def plain(cell: Cell) -> dict[str, Any]:
 
 
 def from_plain(values: Any) -> Cell:
-    """Return the cell of `plain`; CellError where it is none."""
+    """Return the cell of `plain`; CellError for any other value."""
     if not isinstance(values, Mapping) or set(values) != {"equations", "starts"}:
         raise CellError(f"{str(values)[:60]!r} is no cell: a record holds its equations and starts")
     starts = values["starts"]
     if not isinstance(starts, Mapping):
         raise CellError("the starts of a cell are numbers or pairs by name")
-    given = {str(k): tuple(v) if isinstance(v, list | tuple) else v for k, v in starts.items()}
-    return parse(values["equations"], given)
+    by_name = {str(k): tuple(v) if isinstance(v, list | tuple) else v for k, v in starts.items()}
+    return parse(values["equations"], by_name)
 
 
 def _reduce(cell: Cell) -> tuple[Any, ...]:
     return from_plain, (plain(cell),)
 
 
-copyreg.pickle(Cell, _reduce)  # a cell travels to another process as equations
+copyreg.pickle(Cell, _reduce)  # a cell is pickled as its equations
 
 
 def parse(text: Any, starts: Mapping[str, Start] | None = None) -> Cell:
@@ -127,7 +128,7 @@ def parse(text: Any, starts: Mapping[str, Start] | None = None) -> Cell:
     Raises
     ------
     CellError
-        Where the text holds anything but equations.
+        If the text holds anything but equations.
     """
     if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
         raise CellError(
@@ -147,12 +148,12 @@ class _Reader:
         function = tree.body[0] if len(tree.body) == 1 else None
         if not isinstance(function, ast.FunctionDef):
             raise CellError("the equations of a cell are one function")
-        given = function.args
-        if function.decorator_list or given.defaults or given.vararg or given.kwarg:
+        signature = function.args
+        if function.decorator_list or signature.defaults or signature.vararg or signature.kwarg:
             raise CellError("the equations of a cell take x, states, W and w")
         self._function, self._graph = function, Graph()
         self._graph.tracing = False
-        arguments = [arg.arg for arg in given.args]
+        arguments = [arg.arg for arg in signature.args]
         self.states = tuple(a for a in arguments if a not in ("x", "W", "w"))
         if arguments[:1] != ["x"] or not self.states:
             raise CellError("the equations of a cell take x, states, W and w")
@@ -183,16 +184,16 @@ class _Reader:
         outputs = tuple(self._value(part) for part in parts)
         if len(outputs) != len(self.states):
             raise CellError(f"{len(outputs)} values are returned for {len(self.states)} states")
-        made = Cell(self._function.name, "", self._graph, outputs, self.states, starts)
-        check(made, "equations")
-        return made
+        cell = Cell(self._function.name, "", self._graph, outputs, self.states, starts)
+        check(cell, "equations")
+        return cell
 
     def _refuse(self, node: ast.AST) -> NoReturn:
         raise CellError(f"line {getattr(node, 'lineno', 0)} of the equations is none")
 
     def _value(self, node: ast.expr) -> Node:
-        found = self._read(node)
-        return self._graph.node(found)
+        value = self._read(node)
+        return self._graph.node(value)
 
     def _read(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name) and node.id in self._values:

@@ -1,4 +1,4 @@
-"""Tracing a function of the equations of one step to a cell."""
+"""Traces a function of the equations of one step to a cell."""
 
 import builtins
 import inspect
@@ -21,23 +21,23 @@ _NOT_PLAIN = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENE
 
 
 def cell(function: Callable[..., Any] | None = None, **starts: Mapping[str, Start]) -> Any:
-    """Make a cell of a function of the equations of one step; a decorator.
+    """Make a cell from a function of the equations of one step; a decorator.
 
     Parameters
     ----------
     function : function of (x, states..., W, w)
-        ``x.NAME`` is the input projection of a gate with its bias, each state is that before the
-        step, ``W.NAME`` is a recurrent matrix and ``w.NAME`` a vector of weights (H,), one a unit.
-        W and w are left out where there are none. It returns the states after the step, in the
-        order of its arguments; the first is the output.
+        ``x.NAME`` is the input projection of a gate with its bias, each state is the one before the
+        step, ``W.NAME`` is a recurrent matrix and ``w.NAME`` a vector of weights (H,), one for each
+        unit. W and w are omitted if not used. The function returns the states after the step, in
+        the order of its arguments; the first is the output.
     vectors, biases : dict, optional
-        First values of vectors and of the gates' biases, by name: a number, or a pair, between
-        which they are drawn. The others are drawn as the layer's ``bias_initializer`` says.
+        Initial values of vectors and of the gates' biases, by name: a number, or the bounds of a
+        uniform distribution. The others are drawn by the layer's ``bias_initializer``.
 
     Raises
     ------
     CellError
-        Where the equations cannot be compiled; it names the line.
+        If the equations cannot be compiled; the message names the line.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def cell(function: Callable[..., Any] | None = None, **starts: Mapping[str, Star
         raise CellError(f"cell has no option {min(unknown)}: it takes vectors and biases")
     if function is None:
         return lambda function: cell(function, **starts)
-    given = dict(starts.get("vectors", {}))
-    given |= {f"b.{name}": value for name, value in starts.get("biases", {}).items()}
-    return trace(function, given)
+    by_name = dict(starts.get("vectors", {}))
+    by_name |= {f"b.{name}": value for name, value in starts.get("biases", {}).items()}
+    return trace(function, by_name)
 
 
 def trace(
@@ -86,19 +86,19 @@ def trace(
         )
     try:
         nodes = tuple(graph.node(output) for output in outputs)
-    except CellError as error:  # the function is not running: its first line is the place
+    except CellError as error:  # the function has returned, so the message names its first line
         raise CellError(f"{where}{_tail(str(error))}") from None
-    made = Cell(
+    traced = Cell(
         name or function.__name__, inspect.getdoc(function) or "", graph, nodes, states, starts
     )
-    _label(made, variables)
-    check(made, where)
-    # As a record would give it back: gates and weights are in the order in which the text has them.
-    return replace(parse(equations(made), made.starts), doc=made.doc)
+    _label(traced, variables)
+    check(traced, where)
+    # As read back from a record: the order of gates and weights is that of the text.
+    return replace(parse(equations(traced), traced.starts), doc=traced.doc)
 
 
 def _check_form(function: Callable[..., Any], where: str) -> None:
-    """Refuse what is no plain function with a name and plain arguments."""
+    """Raise CellError unless this is a plain function with a name and plain arguments."""
     if not function.__name__.isidentifier():
         raise CellError(f"{where}: a lambda has no name: write the cell with def")
     if function.__code__.co_flags & _NOT_PLAIN:
@@ -114,23 +114,23 @@ def _check_form(function: Callable[..., Any], where: str) -> None:
 @contextmanager
 def _named_variables(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
     """Collect the local variables of a call of the function."""
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     before = sys.getprofile()
 
-    def look(frame: Any, event: str, _: Any) -> None:
+    def collect(frame: Any, event: str, _: Any) -> None:
         if event == "return" and frame.f_code is function.__code__:
-            found.update(frame.f_locals)
+            variables.update(frame.f_locals)
 
-    sys.setprofile(look)
+    sys.setprofile(collect)
     try:
-        yield found
+        yield variables
     finally:
         sys.setprofile(before)
 
 
 @contextmanager
 def _one_line(function: Callable[..., Any], where: str) -> Iterator[None]:
-    """Turn whatever the user's equations raise into one line that names theirs."""
+    """Turn any error of the user's equations into a CellError that names their line."""
     try:
         yield
     except CellError:
@@ -146,16 +146,16 @@ def _tail(text: str) -> str:
     return text[text.index(": ") :] if ": " in text else f": {text}"
 
 
-def _label(made: Cell, variables: Mapping[str, Any]) -> None:
-    """Name nodes as the user's variables do, each by another name than any argument."""
-    taken = {"x", "W", "w", *made.states, *vars(builtins), *keyword.kwlist}
-    held = {node.index for node in made.nodes}
+def _label(traced: Cell, variables: Mapping[str, Any]) -> None:
+    """Name nodes after the user's variables, changed where an argument has the same name."""
+    taken = {"x", "W", "w", *traced.states, *vars(builtins), *keyword.kwlist}
+    indices = {node.index for node in traced.nodes}
     for name, value in variables.items():
-        if not isinstance(value, Node) or value.index not in held or value.label:
+        if not isinstance(value, Node) or value.index not in indices or value.label:
             continue
         if value.op in ("input", "state", "vector", "number"):
             continue
         while name in taken or not name.isidentifier():
-            name = f"{name}_new" if name in made.states else f"{name}_"
+            name = f"{name}_new" if name in traced.states else f"{name}_"
         value.label = name
         taken.add(name)

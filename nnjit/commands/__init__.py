@@ -1,4 +1,4 @@
-"""The commands: each parses its line, builds, hands over and prints."""
+"""The commands: each parses its arguments, calls the other packages and prints."""
 
 from importlib import import_module
 
@@ -6,9 +6,9 @@ from ..reporting.messages import one_line_errors
 
 
 def execute(name: str) -> None:
-    """Run the command of a name, after which the process ends.
+    """Run the command with this name; the process must end after it.
 
-    Ctrl-C is heard before the command is imported: its libraries take seconds.
+    The handlers of Ctrl-C are installed before the import, which takes seconds.
     """
     with one_line_errors(last=True):
         import_module(f".{name}", __name__).main()

@@ -1,4 +1,4 @@
-"""Arguments of the small commands: KEY=VALUE pairs, and where the store is."""
+"""Parses KEY=VALUE arguments of commands, and finds the store."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ def key_values(
     Parameters
     ----------
     others
-        Yield arguments without a key, and files, with an empty one.
+        Yield arguments without a key, and existing files, with an empty key.
 
     Raises
     ------
     ConfigError
-        For a key that is not among ``keys``, and for what has none where that is not asked for.
+        If a key is not among ``keys``, or if an argument has none without ``others``.
     """
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -37,7 +37,7 @@ def key_values(
 
 
 def store_options(options: Mapping[str, str]) -> str:
-    """Return the address of the store that ``root=`` and ``uri=`` name."""
+    """Return the address of the store from the options ``root`` and ``uri``."""
     if options.get("uri"):
         return options["uri"]
     from ..tracking.address import store_uri, warn_of_other_store

@@ -1,4 +1,4 @@
-"""``python -m nnjit.cells`` lists the cells; with ``show NAME``, what is derived of one."""
+"""``python -m nnjit.cells`` lists the cells; ``show NAME`` prints gradients and kernels of one."""
 
 import sys
 from collections.abc import Sequence
@@ -36,10 +36,11 @@ def listing() -> str:
     rows: list[tuple[str, ...]] = [("cell", "states", "gates", "matrices", "vectors", "")]
     for name, cell in CELLS.items():
         sizes = (cell.states, cell.gates, cell.matrices, cell.vectors)
-        rows.append((name, *(" ".join(part) or "-" for part in sizes), cell.doc.split("\n")[0]))
+        names = (" ".join(entry) or "-" for entry in sizes)
+        rows.append((name, *names, cell.doc.split("\n")[0]))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = [
-        "  ".join(f"{part:<{width}}" for part, width in zip(row, [*widths, 0], strict=True))
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, [*widths, 0], strict=True))
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -47,14 +48,14 @@ def listing() -> str:
 
 def shown(cell: Cell) -> str:
     """Return the equations of a cell, its gradients and the source of its kernels."""
-    parts = [cell.doc, equations(cell), gradients(cell), kernels(cell).source.text]
-    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+    sections = [cell.doc, equations(cell), gradients(cell), kernels(cell).source.text]
+    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
 def gradients(cell: Cell) -> str:
-    """Return the gradients as text: of each gate, vector, and state before the step.
+    """Return the gradients of gates, vectors and states before the step as text.
 
-    ``d_h`` is the gradient of the state h after the step, with what its output receives.
+    ``d_h`` is the gradient of the state h after the step, including that of the output.
     """
     adjoint = differentiate(cell)
     ends = {f"d_x.{gate}": node for gate, node in adjoint.inputs.items()}
@@ -87,5 +88,5 @@ def gradients(cell: Cell) -> str:
 
 
 def _deserves_a_name(node: Node, uses: int) -> bool:
-    """Tell whether a value is taken several times and is longer than ``1 - z``."""
+    """Tell whether a value is used several times and is longer than ``1 - z``."""
     return uses > 1 and any(arg.args for arg in node.args)

@@ -1,4 +1,4 @@
-"""``python -m nnjit.compare``: the runs in the store side by side, in the terminal or a file."""
+"""``python -m nnjit.compare``: compares the runs in a store, in the terminal or in a file."""
 
 import csv
 import json
@@ -39,14 +39,14 @@ where=   a condition in MLflow's language
 
 How:
 sort=    an attribute, metric or parameter, highest first; -KEY lowest first (default: val/accuracy)
-limit=   show so many at most (default: the first 100 in the terminal, all in a file)
-group=   means over the runs that agree in these: group=model, group=model,optimizer.learning_rate
-columns= further columns, by the name of an attribute, metric or parameter
+limit=   show at most so many (default: the first 100 in the terminal, all in a file)
+group=   means over runs with equal values: group=model, group=model,optimizer.learning_rate
+columns= more columns, by the name of an attribute, metric or parameter
 out=     write everything to this file: .csv or .json
 format=  csv or json instead of a table
 view=    save a view of these runs, with charts, in MLflow's pages, under this name
 root=    folder of the store (default: runs)
-uri=     address of a store elsewhere
+uri=     address of another store
 """
 _SETTINGS = ("model", "dataset", "split", "seed", "optimizer", "schedule", "experiment")
 _FILTERS = (*_SETTINGS, "name", "status", "id")
@@ -62,7 +62,7 @@ _PORT = "http://127.0.0.1:5000"  # where nnjit.ui listens, unless it is taken
 @final
 @dataclass
 class Options:
-    """What was asked for."""
+    """The options of the command."""
 
     uri: str
     filters: dict[str, list[str]] = field(default_factory=dict)
@@ -74,13 +74,13 @@ class Options:
 
     @property
     def format(self) -> str:
-        """The form of the output: that of ``out=`` by its suffix, else ``format=``, else empty."""
+        """The output format: the suffix of ``out=``, else ``format=``, else empty for a table."""
         out = self.text.get("out")
         return Path(out).suffix[1:].lower() if out else self.text.get("format", "")
 
     @property
     def limit(self) -> int | None:
-        """The most runs to show."""
+        """The largest number of runs to show, None for the default."""
         return int(self.text["limit"]) if "limit" in self.text else None
 
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Return what the arguments ask for; ConfigError where they make no sense."""
+    """Return the options from the arguments; ConfigError if a value is not valid."""
     filters, text = {}, {}
     for key, value in key_values(arguments, _KEYS):
         if key in _FILTERS:
@@ -115,38 +115,38 @@ def parse(arguments: Sequence[str]) -> Options:
     if not text.get("limit", "1").isdecimal() or text.get("limit") == "0":
         raise ConfigError(f"limit={text['limit']} must be a whole number, 1 or more")
     if options.format not in ("", *_FORMATS):
-        given = f"out={text['out']}" if "out" in text else f"format={text['format']}"
-        raise ConfigError(f"{given} is of no known form: choose from {', '.join(_FORMATS)}")
+        option = f"out={text['out']}" if "out" in text else f"format={text['format']}"
+        raise ConfigError(f"{option} has no known format: choose from {', '.join(_FORMATS)}")
     return options
 
 
 def check_view(store: "Store", options: Options) -> None:
-    """Raise a ConfigError where a view is asked for and the store cannot be written."""
+    """Raise ConfigError if a view is to be saved and the store cannot be written."""
     if "view" in options.text and store.uri != options.uri:
         raise ConfigError(
-            f"view={options.text['view']} cannot be kept: there is no leave to write to the store"
+            f"view={options.text['view']} cannot be saved: the store is read-only, leave view= out"
         )
 
 
 def select(store: "Store", options: Options) -> list["RecordedRun"]:
-    """Return the runs that were asked for, in the order that was asked for.
+    """Return the runs that the options select, sorted.
 
     Raises
     ------
     ConfigError
-        Where no run is left, or none has the key to sort by.
+        If no run is selected, or none has the key to sort by.
     """
-    found = store.runs(options.text.get("where", ""), options.text.get("sweep", ""))
-    if not found:
+    runs = store.runs(options.text.get("where", ""), options.text.get("sweep", ""))
+    if not runs:
         raise ConfigError("there is no such run in the store: python -m nnjit.run makes one")
     for key, patterns in options.filters.items():
-        seen = sorted({str(run.value(key)) for run in found})
-        found = [run for run in found if _matches(run.value(key), patterns)]
-        if not found:
-            raise ConfigError(f"no run has {key}={','.join(patterns)}: there are {_some(seen)}")
+        values = sorted({str(run.value(key)) for run in runs})
+        runs = [run for run in runs if _matches(run.value(key), patterns)]
+        if not runs:
+            raise ConfigError(f"no run has {key}={','.join(patterns)}: there are {_some(values)}")
     for key in (*options.names("group"), *options.names("columns")):
-        _check_key(key, found)
-    return _sorted(found, options.text.get("sort", ""))[: options.limit]
+        _check_key(key, runs)
+    return _sorted(runs, options.text.get("sort", ""))[: options.limit]
 
 
 def _matches(value: Any, patterns: Sequence[str]) -> bool:
@@ -169,7 +169,7 @@ def _check_key(key: str, runs: Sequence["RecordedRun"]) -> None:
 
 
 def _sorted(runs: Sequence["RecordedRun"], sort: str) -> list["RecordedRun"]:
-    """Return the runs highest first, lowest first for -KEY; those without a value at the end."""
+    """Return the runs, highest first or, for -KEY, lowest first; those without a value last."""
     key, low = (sort or "val/accuracy").removeprefix("-"), sort.startswith("-")
     if sort:
         _check_key(key, runs)
@@ -179,7 +179,7 @@ def _sorted(runs: Sequence["RecordedRun"], sort: str) -> list["RecordedRun"]:
 
 
 def _comparable(value: Any) -> tuple[float, str] | None:
-    """Return numbers before texts; None for what has no place in an order."""
+    """Return a key that sorts numbers above texts; None for a value that cannot be sorted."""
     if isinstance(value, datetime):
         value = value.timestamp()
     try:
@@ -190,7 +190,7 @@ def _comparable(value: Any) -> tuple[float, str] | None:
 
 
 def _write(runs: Sequence["RecordedRun"], options: Options) -> None:
-    """Write the runs, or their groups, in the form that was asked for."""
+    """Write the runs, or their groups, in the chosen format."""
     if not options.format:
         from ..reporting.comparison import print_groups, print_runs
 
@@ -218,7 +218,7 @@ def _write(runs: Sequence["RecordedRun"], options: Options) -> None:
 
 
 def run_row(run: "RecordedRun", more: Sequence[str] = ()) -> dict[str, Any]:
-    """Return all that is worth comparing of a run, by name."""
+    """Return the exported values of a run, by name."""
     row = {key: run.value(key) for key in _EXPORTED}
     row["started"] = run.started.isoformat(timespec="seconds")
     for s in _SETS:
@@ -249,7 +249,7 @@ _FORMAT = {"csv": _csv, "json": _json}
 
 
 def _pages(store: "Store", runs: Sequence["RecordedRun"], options: Options) -> list[str]:
-    """Return where MLflow shows these runs side by side; save a view where that is asked for."""
+    """Return a line with MLflow's page that compares these runs; save a view if asked to."""
     from ..tracking import views
 
     local = not options.uri.startswith(("http://", "https://"))

@@ -1,4 +1,4 @@
-"""``python -m nnjit.predict``: a trained model and recordings in, predictions out."""
+"""``python -m nnjit.predict``: classifies recordings with a trained model."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ..runtime.text import say
 from .arguments import key_values, store_options
 
 USAGE = """\
-Judge recordings with a trained model.
+Classify recordings with a trained model.
 
   python -m nnjit.predict run=latest audio=song.ogg
   python -m nnjit.predict run=<id> audio=music/ more.wav
@@ -21,7 +21,7 @@ run=     id of a run or its first digits, or latest (the default): the newest fi
 model=   a model file instead of a run
 audio=   a recording, or a folder of them; more may follow
 root=    folder of the store (default: runs)
-uri=     address of a store elsewhere
+uri=     address of another store
 """
 _KEYS = ("run", "model", "audio", "root", "uri")
 
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recordings = _recordings(audio)
         reads = classifier.encoding.describe()
         say(f"model  {name}: {', '.join(classifier.classes)}; reads {reads}")
-        judged = sum(_judge(classifier, path, len(recordings) > 1) for path in recordings)
-        if not judged:
-            raise DataError(f"none of the {len(recordings)} recordings could be judged")
+        n_read = sum(_predict(classifier, path, len(recordings) > 1) for path in recordings)
+        if not n_read:
+            raise DataError(f"none of the {len(recordings)} recordings could be read")
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     if "run" in options and "model" in options:
         raise ConfigError("two models: give either run= or model=")
     if not audio:
-        raise ConfigError("there is nothing to judge: add audio=FILE_OR_FOLDER")
+        raise ConfigError("there is no recording: add audio=FILE_OR_FOLDER")
     return options, audio
 
 
@@ -74,7 +74,7 @@ def _load(options: dict[str, str]):  # type: ignore[no-untyped-def]
 def _recordings(audio: Sequence[str]) -> list[Path]:
     from ..datasets.listing import find_recordings
 
-    found: list[Path] = []
+    recordings: list[Path] = []
     for name in audio:
         path = given_path(name)
         if not path.exists():
@@ -82,12 +82,12 @@ def _recordings(audio: Sequence[str]) -> list[Path]:
         inside = [r.source for r in find_recordings(path, 0, path)] if path.is_dir() else [path]
         if not inside:
             raise DataError(f"audio={name} holds no recordings")
-        found += [source for source in inside if isinstance(source, Path)]
-    return found
+        recordings += [source for source in inside if isinstance(source, Path)]
+    return recordings
 
 
-def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyped-def]
-    """Print the prediction on each clip and the verdict on the file; tell whether it was read."""
+def _predict(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyped-def]
+    """Print the predictions for the clips and for the file; tell whether the file was read."""
     import warnings
 
     from ..datasets.kinds import conversion
@@ -106,11 +106,11 @@ def _judge(classifier, path: Path, skip: bool) -> bool:  # type: ignore[no-untyp
     ):
         say(f"{clip:<{width}}  {names[label]}  [{' '.join(f'{value:.4f}' for value in p)}]")
     verdict, mean = prediction.verdict, prediction.probabilities.mean(axis=0)
-    share = (prediction.predictions == verdict).mean()
+    fraction = (prediction.predictions == verdict).mean()
     converted = conversion(path, classifier.encoding)
     say(
         f"{path}: {names[verdict]}, mean probability {mean[verdict]:.4f}, "
-        f"{share:.0%} of {len(prediction.ids)} clips"
+        f"{fraction:.0%} of {len(prediction.ids)} clips"
         + f", converted from {converted}" * bool(converted)
         + "\n"
     )

@@ -1,4 +1,4 @@
-"""``python -m nnjit.reproduce``: run a recorded run again, and tell whether the bits agree."""
+"""``python -m nnjit.reproduce``: trains a recorded run again and compares the bits."""
 
 import os
 import sys
@@ -29,16 +29,16 @@ from .arguments import key_values, store_options
 from .initial import initial_model
 
 USAGE = """\
-Train a recorded run again from what the store knows, and compare weights and metrics bit by bit.
+Train a recorded run again from its record, and compare weights and metrics bit by bit.
 
   python -m nnjit.reproduce latest
   python -m nnjit.reproduce run=<id or its first digits>
   python -m nnjit.reproduce <id> dataset.root=where/the/recordings/are/now
 
 run=     id of a run or its first digits, or latest (the default): the newest finished one
-record=  true: put the new run on record too
+record=  true: record the new run too
 root=    folder of the store (default: runs)
-uri=     address of a store elsewhere
+uri=     address of another store
 trusted= packages besides nnjit whose classes the run may build, separated by commas
 dataset.root= dataset.true= dataset.false= dataset.cache_dir= trainer.threads=
          other values than the recorded ones; none of them changes a result
@@ -49,7 +49,7 @@ _PLACES = ("dataset.root", "dataset.true", "dataset.false", "dataset.cache_dir",
 _FOLDERS = ("dataset.root", "dataset.cache_dir")
 _KEYS = ("run", "record", "root", "uri", "trusted", *_PLACES)
 _COMMIT = "mlflow.source.git.commit"
-_KEPT = ("dataset", "model", "optimizer", "schedule", "experiment", "split", "seed")
+_COPIED_TAGS = ("dataset", "model", "optimizer", "schedule", "experiment", "split", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,12 +76,12 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
-    """Train the run again, print what agrees and what does not, and tell whether all bits agree.
+    """Train the run again, print the comparison, and tell whether all bits agree.
 
     Raises
     ------
     TrackingError, ConfigError, DataError
-        Where there is no such finished run, or its configuration or data set is not what it was.
+        If there is no such finished run, or its configuration or data set has changed.
     """
     store = Store.existing(store_options(options))
     run = store.run(options.get("run", "latest"))
@@ -101,28 +101,28 @@ def reproduce(options: Mapping[str, str], out: terminal.PlainConsole) -> bool:
 
     initial = initial_model(cfg, store_options(options))
     trained = assemble(cfg, describe, more=more, initial=initial).execute()
-    return _judge(store, run, trained.history, trained.classifier.model, out)
+    return _compare(store, run, trained.history, trained.classifier.model, out)
 
 
 def configuration(
     recorded: dict[str, Any], options: Mapping[str, str], began: str = ""
 ) -> DictConfig:
-    """Return the configuration to build from: the recorded one, and the places that were given.
+    """Return the recorded configuration with the options of the command line.
 
     Parameters
     ----------
     recorded, options
         From the store, and from the command line.
     began
-        Folder in which the run began: recorded paths may be relative to it. Nothing ever goes
-        there, since Python looks for modules where it is.
+        Folder in which the run began: recorded paths may be relative to it. The process does not
+        change to it, since Python would look for modules there.
 
     Raises
     ------
     ConfigError
-        Where it builds classes of packages that the user has not named as trusted.
+        If it builds classes of packages that the user has not named as trusted.
     TrackingError
-        Where it is no configuration of a run.
+        If it is no valid configuration of a run.
     """
     trusted = names(options.get("trusted", ""))
     cfg = OmegaConf.create(former.upgraded(trust.recorded(recorded, trusted, TrackingError)))
@@ -143,38 +143,38 @@ def _place(key: str, value: str) -> Any:
         if not value.isdecimal():
             raise ConfigError(f"{key}={value} must be a whole number, or null")
         return int(value)
-    # What is given here is relative to this folder, not to that of the recorded run.
+    # A path on the command line is relative to this folder, not to that of the recorded run.
     return str(given_path(value).absolute()) if key in _FOLDERS else value
 
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return a line for each version, commit, processor and setting that is not what it was."""
-    found = []
+    """Return a line for each version, commit, processor and setting that has changed."""
+    lines = []
     for key in dict.fromkeys([*now, *(k for k in then if k.startswith("version."))]):
         before, after = then.get(key, "unknown"), now.get(key, "unknown")
         name = "commit" if key == _COMMIT else key
         if before != after:
-            found.append(f"changed  {name}: {before} then, {after} now")
+            lines.append(f"changed  {name}: {before} then, {after} now")
         elif key == _COMMIT and after.endswith("+"):
-            found.append(f"changed? {name}: {after}, with changes that were not committed")
-    return found or ["same     commit, versions, processor and threads"]
+            lines.append(f"changed? {name}: {after}, with changes that were not committed")
+    return lines or ["same     commit, versions, processor and threads"]
 
 
 def _tracker(cfg: DictConfig, options: Mapping[str, str]) -> MlflowTracker:
-    """Return a tracker that keeps a record of the new run in the same store."""
+    """Return a tracker that records the new run in the same store."""
     root = given_path(options.get("root", "runs"))
     return MlflowTracker(str(root), options.get("uri"), cfg.tracking.get("experiment", "nnjit"))
 
 
 def _describe(cfg: DictConfig, run: RecordedRun, data: DataSplits, folder: Path) -> RunInfo:
-    """Return what the record says of the new run; DataError where its data are others."""
+    """Return the information for the record of the new run; DataError if the data has changed."""
     recorded = run.tags.get("nnjit.dataset_digest")
     if data.digest != recorded:
         raise DataError(
             f"the data set {data.name} has changed: its digest was {recorded}, it is {data.digest}"
         )
-    kept = {f"nnjit.{key}": run.tags.get(f"nnjit.{key}") for key in _KEPT}
-    tags = {key: value for key, value in kept.items() if value is not None}
+    copied = {f"nnjit.{key}": run.tags.get(f"nnjit.{key}") for key in _COPIED_TAGS}
+    tags = {key: value for key, value in copied.items() if value is not None}
     tags |= {"nnjit.dataset_digest": data.digest, "nnjit.reproduces": run.id}
     tags["nnjit.started_in"] = run.tags.get("nnjit.started_in", os.getcwd())
     overrides = run.tags.get("nnjit.overrides", "").split()
@@ -182,18 +182,18 @@ def _describe(cfg: DictConfig, run: RecordedRun, data: DataSplits, folder: Path)
 
 
 def _folder(run: RecordedRun, options: Mapping[str, str]) -> Path:
-    """Return where the files of the new run lie."""
+    """Return the folder for the files of the new run."""
     return given_path(options.get("root", "runs")).resolve() / "outputs" / "again" / run.id
 
 
-def _judge(
+def _compare(
     store: Store,
     run: RecordedRun,
     history: History,
     model: Sequential,
     out: terminal.PlainConsole,
 ) -> bool:
-    """Print how this run compares with the recorded one; tell whether every bit is the same."""
+    """Print a comparison with the recorded run; tell whether every bit is the same."""
     digests = {"weights": weights_digest(model), "metrics": metrics_digest(history)}
     recorded = _recorded_epochs(store, run, history)
     difference = first_difference(recorded, history)
@@ -215,20 +215,20 @@ def _judge(
 def _recorded_epochs(
     store: Store, run: RecordedRun, history: History
 ) -> dict[str, dict[int, float]]:
-    """Return what is on record; a metric is not that nnjit did not have when the run was made."""
+    """Return the recorded values of each metric by epoch, without metrics newer than the run."""
     keys = metric_keys(logged(history.last))
-    found = {name: store.metric_history(run.id, key) for name, key in keys.items()}
+    histories = {name: store.metric_history(run.id, key) for name, key in keys.items()}
     needed = digested(history.last)
-    return {name: values for name, values in found.items() if values or name in needed}
+    return {name: values for name, values in histories.items() if values or name in needed}
 
 
 def first_difference(recorded: Mapping[str, Mapping[int, float]], history: History) -> str:
-    """Return where the history leaves the recorded one; empty where it does not.
+    """Return where the history first differs from the recorded one; empty if it does not.
 
     Parameters
     ----------
     recorded
-        For each metric that goes on record its values by epoch.
+        For each recorded metric its values by epoch.
     """
     for epoch in history.epochs:
         for key, now in epoch.flat().items():
@@ -237,7 +237,7 @@ def first_difference(recorded: Mapping[str, Mapping[int, float]], history: Histo
             then = recorded[key].get(epoch.epoch)
             if then is None:
                 return f"in epoch {epoch.epoch}, {key}: not on record, {now!r} now"
-            if then != now and not (then != then and now != now):  # NaN is like NaN
+            if then != now and not (then != then and now != now):  # NaN equals NaN here
                 return f"in epoch {epoch.epoch}, {key}: {then!r} then, {now!r} now"
     n_then = 1 + max((max(values, default=-1) for values in recorded.values()), default=-1)
     if n_then != len(history.epochs):

@@ -1,4 +1,4 @@
-"""``python -m nnjit.run resume=...``: go on with a run that was interrupted."""
+"""``python -m nnjit.run resume=...``: resumes an interrupted run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,14 +24,14 @@ _KEYS = ("resume", "tracking.root", "tracking.uri", "trainer.threads", "trusted"
 
 
 def resume(arguments: Sequence[str]) -> Trained:
-    """Go on with a run as it was configured.
+    """Resume a run with its recorded configuration.
 
     Raises
     ------
     ConfigError
-        Where there are options beside those that say which run, where it is, how many threads.
+        If there are options other than those for the run, its store, and the number of threads.
     TrackingError, CheckpointError
-        Where there is no such run, or it cannot go on.
+        If there is no such run, or it cannot be resumed.
     """
     options = parse(arguments)
     run_id, path = _find(options)
@@ -60,7 +60,7 @@ def _check_same(info: RunInfo, data: DataSplits) -> None:
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the options by name; ConfigError where one does not go with ``resume``."""
+    """Return the options by name; ConfigError for one that cannot be used with ``resume``."""
     options: dict[str, str] = {}
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -75,18 +75,18 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 def _find(options: dict[str, str]) -> tuple[str, Path]:
     """Return the id of the run, empty for one that is not on record, and its checkpoint."""
-    wanted = options["resume"]
-    if not wanted:
+    target = options["resume"]
+    if not target:
         raise ConfigError("resume= names no run: use latest, the id of a run, or a folder")
-    path = given_path(wanted)
+    path = given_path(target)
     if path.exists():
         path = path / FILE_NAME if path.is_dir() else path
         if not path.exists():
-            raise CheckpointError(f"resume={wanted} has no {FILE_NAME}: nothing to resume there")
+            raise CheckpointError(f"resume={target} has no {FILE_NAME}: nothing to resume there")
         return "", path.resolve()
-    if not wanted.isalnum():
-        raise CheckpointError(f"resume={wanted} does not exist: use latest, an id, or a folder")
-    return find_unfinished(wanted, _store(options), store_folders(options))
+    if not target.isalnum():
+        raise CheckpointError(f"resume={target} does not exist: use latest, an id, or a folder")
+    return find_unfinished(target, _store(options), store_folders(options))
 
 
 def _store(options: Mapping[str, str]) -> str:
@@ -94,7 +94,7 @@ def _store(options: Mapping[str, str]) -> str:
 
 
 def _config(info: RunInfo, options: Mapping[str, str]) -> DictConfig:
-    """Return the configuration of the run, with what may change: a record names no store."""
+    """Return the configuration of the run; store and threads are those of the command line."""
     trusted = names(options.get("trusted", ""))
     cfg = OmegaConf.create(former.upgraded(trust.recorded(info.config, trusted, CheckpointError)))
     if "uri" in cfg.tracking:

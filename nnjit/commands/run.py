@@ -1,4 +1,4 @@
-"""``python -m nnjit.run``: compose, train, record."""
+"""``python -m nnjit.run``: composes a configuration, trains a model and records the run."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ _TAGGED = ("dataset", "model", "optimizer", "schedule", "experiment", "search")
 
 def main() -> None:
     """Run the command line; see ``python -m nnjit.run --help``."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in one line
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors here, where they become one line
     plugins.register()
     compose = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     with one_line_errors():
@@ -86,7 +86,7 @@ def run(cfg: DictConfig, live_title: str = "") -> Outcome:
 
 
 def _describe(cfg: DictConfig, model: Sequential, data: DataSplits, trial: Trial | None) -> RunInfo:
-    """Return what the record says of this run: name, recipe, tags."""
+    """Return the information for the record of this run: name, recipe, tags."""
     job = HydraConfig.get()
     choices = {group: str(job.runtime.choices.get(group)) for group in _TAGGED}
     overrides = without_passwords(list(job.overrides.task))
@@ -103,8 +103,8 @@ def _describe(cfg: DictConfig, model: Sequential, data: DataSplits, trial: Trial
     tags |= trial.tags if trial else {}
     if job.mode is RunMode.MULTIRUN:
         tags[JOB_TAG] = str(job.job.num)
-    parts = (_recipe(overrides, cfg.seed), model.summary(), data.describe())
-    description = "\n\n".join(map(markdown_block, parts))
+    sections = (_recipe(overrides, cfg.seed), model.summary(), data.describe())
+    description = "\n\n".join(map(markdown_block, sections))
     folder = Path(job.runtime.output_dir)
     return RunInfo(
         name,
@@ -118,6 +118,6 @@ def _describe(cfg: DictConfig, model: Sequential, data: DataSplits, trial: Trial
 
 
 def _recipe(overrides: Sequence[str], seed: int) -> str:
-    """Return the command that repeats a run, whose seed may have been drawn."""
-    given = [o for o in overrides if not o.startswith("seed=")]
-    return shlex.join(["python", "-m", "nnjit.run", *given, f"seed={seed}"])
+    """Return the command that repeats a run, with the seed, which may have been drawn."""
+    others = [o for o in overrides if not o.startswith("seed=")]
+    return shlex.join(["python", "-m", "nnjit.run", *others, f"seed={seed}"])

@@ -1,4 +1,4 @@
-"""``python -m nnjit.ui``: MLflow's pages on the project's store, in one command."""
+"""``python -m nnjit.ui``: serves MLflow's pages for the store."""
 
 import socket
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..tracking.store import Store
 
 USAGE = """\
-Open MLflow's pages on the store, with columns and charts that show what matters.
+Serve MLflow's pages for the store, with columns and charts of the main results.
 
   python -m nnjit.ui
   python -m nnjit.ui run=latest
@@ -24,7 +24,7 @@ run=     the address of this run too: an id or its first digits, or latest
 port=    port to listen on (default: 5000, or the next one that is free)
 host=    address to listen on (default: 127.0.0.1, only this machine)
 root=    folder of the store (default: runs)
-uri=     address of a store elsewhere; of a server that runs already, only the pages are printed
+uri=     address of another store; for a running server, only the addresses are printed
 
 Ctrl-C ends it.
 """
@@ -50,23 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             _serve(uri, host, choose_port(host, options.get("port")), options)
         except KeyboardInterrupt:
-            raise SystemExit(0) from None  # that is how it ends
+            raise SystemExit(0) from None  # Ctrl-C is the normal end
 
 
-def choose_port(host: str, wanted: str | None) -> int:
-    """Return the port that was asked for, or else the first free one.
+def choose_port(host: str, port_option: str | None) -> int:
+    """Return the port of the option, or else the first free one.
 
     Raises
     ------
     ConfigError
-        Where it is no port, or taken.
+        If it is no valid port, or taken.
     """
-    if wanted is not None:
-        if not wanted.isdecimal() or not 0 < int(wanted) < 1 << 16:
-            raise ConfigError(f"port={wanted} is no port: choose one from 1 to 65535")
-        if not _is_free(host, int(wanted)):
-            raise ConfigError(f"port={wanted} is taken or not allowed: choose another")
-        return int(wanted)
+    if port_option is not None:
+        if not port_option.isdecimal() or not 0 < int(port_option) < 1 << 16:
+            raise ConfigError(f"port={port_option} is no port: choose one from 1 to 65535")
+        if not _is_free(host, int(port_option)):
+            raise ConfigError(f"port={port_option} is taken or not allowed: choose another")
+        return int(port_option)
     for port in range(_PORT, _PORT + _TRIES):
         if _is_free(host, port):
             return port
@@ -87,7 +87,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _serve(uri: str, host: str, port: int, options: Mapping[str, str]) -> None:
-    """Print the pages when the server answers, and stay until it ends."""
+    """Start the server, print the addresses of the pages, and wait until the server ends."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     from ..tracking.server import serving

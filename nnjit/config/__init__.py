@@ -1,1 +1,1 @@
-"""From a composed configuration to objects, and what it may build."""
+"""Turns a composed configuration into objects, after checks of what it may build."""

@@ -1,4 +1,4 @@
-"""A run from its configuration: the one place where its parts are put together."""
+"""Builds a `TrainingRun` from its configuration."""
 
 import contextlib
 import warnings
@@ -30,25 +30,25 @@ def assemble(
     Parameters
     ----------
     cfg
-        Its ``n_classes`` is filled in from the data set.
+        The configuration; its ``n_classes`` is set from the data set.
     describe
-        Says what the record tells of it, from the built model and the data.
+        Returns the information for the record, given the built model and the data.
     folder
-        Where the command began: places in the configuration are relative to it.
+        The working directory of the command: paths in the configuration are relative to it.
     more
-        Callbacks besides those of ``cfg.callbacks``, behind them.
+        Callbacks that follow those of ``cfg.callbacks``.
     initial
-        A saved model, with whose weights this one begins.
+        A saved model, whose weights are the initial weights.
 
     Warns
     -----
     UserWarning
-        Where some layers are not those of ``initial``.
+        If some layers differ from those of ``initial``.
 
     Raises
     ------
     ConfigError, DataError, ShapeError
-        Where the configuration describes none.
+        If the configuration is not valid.
     """
     with contextlib.chdir(folder):
         trainer = build(cfg, "trainer", Trainer)
@@ -71,20 +71,21 @@ def assemble(
 
 
 def observed(cfg: DictConfig, observers: Sequence[str]) -> DictConfig:
-    """Return a recorded configuration whose run these of nnjit's own callbacks observe.
+    """Return a recorded configuration with the named callbacks of nnjit's default.
 
-    What was recorded of them may name places of others; only early stopping, which has a say in the
-    result, norms, and callbacks of packages that are trusted are taken from the record.
+    The recorded settings of nnjit's callbacks are not used, since they may name paths of another
+    user. Only early stopping, which affects the result, norms, and callbacks of trusted packages
+    are taken from the record.
     """
     standard = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
     assert isinstance(standard, dict)
-    own = {name: entry for name, entry in standard.items() if name in observers}
+    default = {name: entry for name, entry in standard.items() if name in observers}
     recorded = OmegaConf.to_container(cfg).get("callbacks") or {}
-    kept = {name: entry for name, entry in recorded.items() if _has_a_say(name, entry)}
-    cfg.callbacks = {**own, **kept}
+    taken = {name: entry for name, entry in recorded.items() if _is_taken(name, entry)}
+    cfg.callbacks = {**default, **taken}
     return cfg
 
 
-def _has_a_say(name: str, entry: Any) -> bool:
+def _is_taken(name: str, entry: Any) -> bool:
     foreign = isinstance(entry, dict) and not str(entry.get("_target_")).startswith("nnjit.")
     return foreign or name in ("early_stopping", "norms")

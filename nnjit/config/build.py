@@ -1,4 +1,4 @@
-"""From a composed configuration to objects: every value is checked before anything is built."""
+"""Builds objects from a composed configuration; every value is checked before."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,27 +14,27 @@ from ..options import ANYTHING, check_options, fits
 from . import trust
 
 PACKAGE = Path(__file__).parent.parent
-# In a wheel conf lies inside the package, in a checkout beside it.
+# In a wheel conf is inside the package, in a checkout next to it.
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
 T = TypeVar("T")
 _NOTHING = OmegaConf.create({})
-_OF_HYDRA = ("_args_", "_partial_", "_recursive_", "_convert_")  # how instantiate is to call
+_OF_HYDRA = ("_args_", "_partial_", "_recursive_", "_convert_")  # options of `instantiate`
 
 
 def build(cfg: DictConfig, place: str, kind: type[T]) -> T:
-    """Return the object that ``cfg[place]`` describes, one of this kind.
+    """Return the object that ``cfg[place]`` describes, an instance of ``kind``.
 
-    Besides nnjit's own classes those of the packages in ``cfg.trusted`` are built.
+    It may be of nnjit's classes and of the packages in ``cfg.trusted``.
 
-    Interpolations are resolved once. What is one still, by an escape or put together of parts, is
-    refused: building would resolve it again, after the check.
+    Interpolations are resolved once. A value that is still an interpolation, by an escape or by
+    concatenation, is refused: `instantiate` would resolve it again, after the check.
 
     Raises
     ------
     ConfigError
-        Where a ``_target_`` is not nnjit's or of a trusted package, an option does not exist, or
-        a value has the wrong type; and whatever the object's own checks raise.
+        If a ``_target_`` is not of nnjit or a trusted package, an option does not exist, or a value
+        has the wrong type. Errors of the object's constructor are raised as they are.
     """
     try:
         node = OmegaConf.select(cfg, place, default=_NOTHING) or _NOTHING
@@ -63,15 +63,15 @@ def build(cfg: DictConfig, place: str, kind: type[T]) -> T:
 
 
 def settle_cells(cfg: DictConfig) -> None:
-    """Put equations in the place of files in which a user has cells; the files are run.
+    """Replace cells that are named as ``FILE.py:NAME`` by their equations; the files are run.
 
-    Only for a configuration from the command line, which alone names what is run: a record holds
-    the equations.
+    Call it only for a configuration from the command line. A record may not name a file to run: it
+    holds the equations.
 
     Raises
     ------
     ConfigError
-        Where there is no such cell, it cannot be compiled, or its package is not trusted.
+        If there is no such cell, it cannot be compiled, or its package is not trusted.
     """
     from ..cells.named import is_file, named
     from ..cells.text import plain as plain_cell
@@ -92,7 +92,7 @@ def settle_cells(cfg: DictConfig) -> None:
 
 
 def _refuse_files(node: Any, place: str) -> None:
-    """Refuse cells of files: a record that names one would have it run."""
+    """Raise ConfigError for a cell that is named by a file: building it would run the file."""
     from ..cells.named import is_file
 
     if isinstance(node, list):
@@ -109,7 +109,7 @@ def _refuse_files(node: Any, place: str) -> None:
 
 
 def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:
-    """Check all calls in plain values; return them with the class for each call."""
+    """Check all calls in plain values; return the values with a class in place of each call."""
     if isinstance(node, list):
         return [_check(value, f"{place}.{i}", trusted) for i, value in enumerate(node)]
     if not isinstance(node, dict):
@@ -130,5 +130,5 @@ def _check(node: Any, place: str, trusted: tuple[str, ...]) -> Any:
 
 
 def plain(cfg: DictConfig | ListConfig) -> Any:
-    """Return a configuration as dicts and lists, interpolations filled in."""
+    """Return a configuration as dicts and lists, with interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True)

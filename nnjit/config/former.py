@@ -1,4 +1,4 @@
-"""Names of earlier versions, which recorded configurations and commands have, and today's."""
+"""Maps option names of earlier versions, in recorded configurations and commands, to new names."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ConfigError
 
-# Options by their place. Where _INVERTED, true is false now.
+# Options by their full key. The meaning of those in _INVERTED is reversed.
 OPTIONS = {
     "trainer.patience": "callbacks.early_stopping.patience",
     "trainer.keep_remainder": "trainer.drop_last",
@@ -18,7 +18,7 @@ _OPPOSITE = {"true": "false", "false": "true", "True": "False", "False": "True"}
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with the names of today."""
+    """Return a configuration with the current names."""
     config = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
     trainer = config["trainer"]
     if "patience" in trainer:
@@ -30,7 +30,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def override(argument: str) -> str:
-    """Return an override of a command line with the names of today."""
+    """Return an override of a command line with the current names."""
     match = _OVERRIDE.fullmatch(argument)
     assert match  # the pattern takes any text
     mark, key, value = match.groups()
@@ -42,7 +42,7 @@ def override(argument: str) -> str:
 
 
 def refuse(arguments: Sequence[str]) -> None:
-    """Raise ConfigError, which names today's, for an override of an earlier version."""
+    """Raise ConfigError, with the current name, for an override of an earlier version."""
     for argument in arguments:
         key, _, number = argument.partition("=")
         if key.lstrip("+") == "trainer.replicas":

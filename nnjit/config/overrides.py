@@ -1,4 +1,4 @@
-"""Options as people write them on Hydra's command line: put in order, and explained where wrong."""
+"""Prepares the arguments of a command line for Hydra, and explains Hydra's errors in one line."""
 
 import contextlib
 import traceback
@@ -11,17 +11,17 @@ from ..options import choose
 from . import former
 from .build import CONF, PACKAGE
 
-# Where nnjit asks Hydra to compose: what fails below is an option, and no bug of nnjit's.
+# The functions that let Hydra compose: an error in Hydra below them is due to an option.
 _COMPOSING = {("run.py", "main"), ("sweep.py", "open"), ("sweeper.py", "_recipe")}
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the flags first: argparse wants all overrides in one piece.
+    """Return the arguments with the flags first, since argparse needs overrides to be contiguous.
 
     Raises
     ------
     ConfigError
-        For a flag that does not exist, or has no value.
+        If a flag does not exist or has no value.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -53,14 +53,14 @@ def ordered(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with quotes around values that Hydra's grammar does not know.
+    """Return the arguments with quotes around values that Hydra's grammar does not accept.
 
-    A shell has taken the user's own quotes away: paths with umlauts, commas or ``~`` arrive bare.
+    The shell has removed the user's quotes from paths with umlauts, commas or ``~``.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, found = OverridesParser.create(), []
+    parser, arguments_in_quotes = OverridesParser.create(), []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and not argument.startswith("-"):
@@ -69,12 +69,12 @@ def quoted(arguments: Sequence[str]) -> list[str]:
             except HydraException:
                 escaped = value.replace("\\", "\\\\").replace('"', '\\"')
                 argument = f'{key}="{escaped}"'
-        found.append(argument)
-    return found
+        arguments_in_quotes.append(argument)
+    return arguments_in_quotes
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
-    """Return one line for what Hydra says against the options; None for a bug.
+    """Return one line for an error of Hydra that is due to an option; None for a bug.
 
     Parameters
     ----------
@@ -101,21 +101,21 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _no_choice(given: str, options: Sequence[str]) -> str:
-    """Return a line on a choice that a group does not have; ``given`` is group/choice."""
-    parts = given.split("/")
+def _no_choice(path: str, options: Sequence[str]) -> str:
+    """Return a line on a choice that a group does not have; ``path`` is group/choice."""
+    parts = path.split("/")
     n = max((i for i in range(1, len(parts)) if CONF.joinpath(*parts[:i]).is_dir()), default=1)
     group, choice = "/".join(parts[:n]), "/".join(parts[n:])
     line = f"{group}={choice} does not exist: "
     if now := former.CHOICES.get(group, {}).get(choice):
         return f"{line}its name is {now} now"
     if group == "dataset" and "/" in choice:
-        return f"{line}for recordings of your own use dataset=folder dataset.root={choice}"
+        return f"{line}for your recordings use dataset=folder dataset.root={choice}"
     return line + choose(choice, sorted(o for o in options if not o.startswith("_")))
 
 
 def _missing(error: Any) -> str | None:
-    """Return a line on a key that does not exist, where that is the error."""
+    """Return a line on a key that does not exist; None if that is not the error."""
     from omegaconf import ListConfig
 
     node = error.parent_node
@@ -133,65 +133,65 @@ def _missing(error: Any) -> str | None:
 
 
 def _elsewhere(key: str, root: Any) -> str:
-    """Return where else a key exists: in another choice of its group, or another place."""
+    """Return a hint on where a key exists: in another choice of its group, or under another key."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
-    group, _, rest = key.partition(".")
-    others = sorted((CONF / group).glob("[!_]*.yaml")) if rest else []
-    has = [p.stem for p in others if rest in list(OmegaConf.load(p))]
-    if has:
-        return f"it is an option of {' and '.join(f'{group}={choice}' for choice in has)}"
-    found, waiting = [], [("", root)]
+    group, _, option = key.partition(".")
+    others = sorted((CONF / group).glob("[!_]*.yaml")) if option else []
+    choices = [p.stem for p in others if option in list(OmegaConf.load(p))]
+    if choices:
+        return f"it is an option of {' and '.join(f'{group}={choice}' for choice in choices)}"
+    similar, waiting = [], [("", root)]
     while waiting:
         place, node = waiting.pop(0)
         if isinstance(node, ListConfig):
             waiting += [(f"{place}{i}.", node._get_node(i)) for i in range(len(node))]
         elif isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
             nodes = [(str(k), node._get_node(k)) for k in node if place or k != "hydra"]
-            found += [place + name for name, _ in nodes if name == key.rpartition(".")[2]]
+            similar += [place + name for name, _ in nodes if name == key.rpartition(".")[2]]
             waiting += [
                 (f"{place}{name}.", below) for name, below in nodes if not below._is_interpolation()
             ]
-    return f"did you mean {' or '.join(found[:3])}?" if found else ""
+    return f"did you mean {' or '.join(similar[:3])}?" if similar else ""
 
 
 def _is_composing(error: BaseException) -> bool:
-    """Tell whether the error came up in Hydra while it composed the options."""
+    """Tell whether the error was raised in Hydra while it composed the options."""
     frames = [(Path(f.f_code.co_filename), f) for f, _ in traceback.walk_tb(error.__traceback__)]
     ours = [(path.name, f.f_code.co_name) for path, f in frames if path.is_relative_to(PACKAGE)]
     return bool(ours) and ours[-1] in _COMPOSING and frames[-1][0].parent != PACKAGE
 
 
 def _blame(error: BaseException, arguments: Sequence[str]) -> str:
-    """Return a line that names the option which cannot be composed."""
+    """Return a line that names the override that cannot be composed."""
     lines = [first_line(e) for e in (error, error.__cause__) if e is not None]
     place = getattr(error, "full_key", None)
     reason = ": ".join([*([str(place)] if place else []), *dict.fromkeys(lines)])
     overrides = [a for a in arguments if (not a.startswith("-") and "=" in a) or a.startswith("~")]
-    guilty = _guilty(overrides)
-    key = guilty.partition("=")[0].lstrip("+~").partition("@")[0] if guilty else ""
-    if guilty.startswith("="):
-        return f"cannot read '{guilty}': write GROUP=CHOICE or KEY=VALUE"
+    failing = _first_failing(overrides)
+    key = failing.partition("=")[0].lstrip("+~").partition("@")[0] if failing else ""
+    if failing.startswith("="):
+        return f"cannot read '{failing}': write GROUP=CHOICE or KEY=VALUE"
     if key and (CONF / key).is_dir():
         choices = sorted(p.stem for p in (CONF / key).glob("*.yaml") if p.stem[0] != "_")
-        return f"{guilty}: write GROUP=CHOICE with one of {', '.join(choices)}"
-    if guilty.startswith("~") and any(part.isdecimal() for part in key.split(".")):
-        whole = key.rpartition(".")[0]
-        return f"{guilty}: no entry of a list can be deleted: write all others, {whole}=[...]"
-    if guilty == "" and str(error).startswith("Config group override must be"):
+        return f"{failing}: write GROUP=CHOICE with one of {', '.join(choices)}"
+    if failing.startswith("~") and any(name.isdecimal() for name in key.split(".")):
+        list_key = key.rpartition(".")[0]
+        return f"{failing}: no entry of a list can be deleted: write all others, {list_key}=[...]"
+    if failing == "" and str(error).startswith("Config group override must be"):
         return "a group takes the name of one of its choices: write GROUP=CHOICE; see --help"
-    if not guilty:
+    if not failing:
         hydras = [o for o in overrides if o.lstrip("+~").startswith("hydra")]
-        guilty = ", ".join(hydras if hydras and _is_composing(error) else [])
-    if not guilty or guilty in reason:
+        failing = ", ".join(hydras if hydras and _is_composing(error) else [])
+    if not failing or failing in reason:
         return reason
-    return f"{guilty} does not work: {reason}"
+    return f"{failing} does not work: {reason}"
 
 
-def _guilty(overrides: Sequence[str]) -> str:
-    """Return the override that cannot be composed even without the others; empty if there is none.
+def _first_failing(overrides: Sequence[str]) -> str:
+    """Return the first override that cannot be composed by itself; empty if there is none.
 
-    Hydra is at its end when this is called: it composes for nobody else.
+    It clears Hydra's global state, so the command must not compose again.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

@@ -1,19 +1,19 @@
-"""What a store, a file or a configuration may make happen here, and nothing else may.
+"""Checks that stores, files and configurations choose values only, and never the code that runs.
 
-Whoever can write to a store, a checkpoint, the plan of a sweep or a study chooses values; who sits
-at the command line alone chooses what code runs. So:
+Anyone who can write to a store, a checkpoint, the manifest of a sweep or a study can choose values.
+Only the user at the command line chooses what code runs. Therefore:
 
-- only classes of nnjit that are parts of a run are built, and those of packages that the command
-  line names as trusted; never a function, never what a record calls trusted (`find_part`);
-- what is an interpolation after it was resolved is never built (`check_settled`), and a record,
-  which was resolved when it was written, holds none (`recorded`);
-- files that a store names are taken only from the folders of that store, or from one that the
-  command line names (`within`);
-- of a recorded command line only overrides of the run's own settings are taken, and few of Hydra's:
-  none that loads, logs, calls back, sets variables or starts a program (`recorded_arguments`).
+- only classes of nnjit that are parts of a run are built, and classes of packages that the command
+  line names as trusted; never a function, and not what a record calls trusted (`find_part`);
+- a value that is an interpolation after resolving is never built (`check_settled`), and a record,
+  which was resolved before it was written, holds none (`recorded`);
+- files that a store names are read only in the folders of that store, or in one that the command
+  line names (`within`);
+- of a recorded command line only overrides of the run's settings are used, and a few of Hydra's:
+  none that loads code, logs, calls back, sets variables or starts a program (`recorded_arguments`).
 
-Reading is safe by itself: `persistence` reads plain values only, everything else is JSON or YAML.
-Nothing goes to a folder that a record names, since Python looks for modules where it is started.
+Reading files is safe: `storage.files` reads plain values only, everything else is JSON or YAML. No
+process changes to a folder that a record names, since Python looks for modules there.
 """
 
 import inspect
@@ -27,13 +27,14 @@ from ..errors import ConfigError, NnjitError, TrackingError, short
 from ..options import fits
 from ..parts import Part
 
-_MOST_VALUES, _MOST_DEPTH = 10_000, 20  # of a configuration; few bytes of YAML can mean billions
+# Of a configuration: a few bytes of YAML with aliases can expand to billions of values.
+_MOST_VALUES, _MOST_DEPTH = 10_000, 20
 _GROUPS = (
     *("dataset", "model", "optimizer", "schedule"),
     *("trainer", "augmentation", "tracking", "callbacks", "experiment", "search"),
 )
 _SETTINGS = (*_GROUPS, "name", "seed", "init_from", "checkpoint_every", "n_classes")
-_STORES = ("tracking.root", "tracking.uri", "tracking.artifacts")  # a server is told secrets
+_STORES = ("tracking.root", "tracking.uri", "tracking.artifacts")  # credentials are sent there
 _OF_HYDRA = re.compile(
     r"hydra\.(sweep\.dir|job\.name|launcher\.(n_jobs|cpus_per_task|timeout_min)|"
     r"sweeper\.(max_batch_size|study|n_trials|n_jobs|seed|n_startup_trials|prune|"
@@ -60,27 +61,27 @@ def find_part(target: Any, place: str, trusted: Sequence[str] = ()) -> Any:
             f"add trusted=[{short(package)}] if you trust that package"
         )
     try:
-        found = _locate(target)
+        located = _locate(target)
     except Exception as error:
         raise ConfigError(
             f"{place}._target_={short(target)} does not exist: {short(error)}"
         ) from None
-    if package in trusted or (inspect.isclass(found) and issubclass(found, Part)):
-        return found
+    if package in trusted or (inspect.isclass(located) and issubclass(located, Part)):
+        return located
     raise ConfigError(f"{place}._target_={target} is no part that a configuration can build")
 
 
 def check_settled(value: Any, place: str = "", error: type[NnjitError] = ConfigError) -> None:
-    """Raise the error where values are not plain, hold an interpolation, or are endless."""
-    pending, seen = [(value, place, 0)], 0
+    """Raise the error if values are not plain, hold an interpolation, or are too many or deep."""
+    pending, n_values = [(value, place, 0)], 0
     while pending:
         value, place, depth = pending.pop()
-        seen += 1
-        if seen > _MOST_VALUES or depth > _MOST_DEPTH:
+        n_values += 1
+        if n_values > _MOST_VALUES or depth > _MOST_DEPTH:
             raise error(f"{short(place)} is part of more values than any configuration has")
         if isinstance(value, str) and "${" in value:
             raise error(
-                f"{short(place)}={short(value)} is still an interpolation: it stands for nothing"
+                f"{short(place)}={short(value)} is still an interpolation: write its value"
             )
         if isinstance(value, dict):
             pending += [(key, place, depth) for key in value]
@@ -92,12 +93,12 @@ def check_settled(value: Any, place: str = "", error: type[NnjitError] = ConfigE
 
 
 def recorded(config: Any, trusted: Sequence[str], error: type[NnjitError]) -> dict[str, Any]:
-    """Return a recorded configuration, which trusts what the command line trusts and no more."""
+    """Return a recorded configuration that trusts only what the command line trusts."""
     check_settled(config, error=error)
     groups = dict.fromkeys(("dataset", "model", "trainer", "tracking"), dict)
     for key, kind in {**groups, "seed": int, "trusted": list[str] | None}.items():
         if not isinstance(config, dict) or not fits(config.get(key), kind):
-            raise error(f"the recorded configuration has no {key} that can be: it is damaged")
+            raise error(f"the recorded configuration has no valid {key}: it is damaged")
     for package in config.get("trusted") or ():
         if package not in trusted:
             raise ConfigError(
@@ -114,7 +115,10 @@ def is_within(path: Path, folders: Sequence[Path]) -> bool:
 
 
 def within(path: Path, folders: Sequence[Path], key: str) -> Path:
-    """Return a path that a store names; ``key`` names such a one on the command line."""
+    """Return a path that a store names; TrackingError if it is not in one of these folders.
+
+    ``key`` is the option with which the command line can name such a path.
+    """
     if not is_within(path, folders):
         where = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         raise TrackingError(
@@ -125,23 +129,24 @@ def within(path: Path, folders: Sequence[Path], key: str) -> Path:
 
 
 def recorded_arguments(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return what of a recorded command line may be given to Hydra again.
+    """Return the arguments of a recorded command line that may be passed to Hydra.
 
-    Of the same keys what is given goes first, and what is given word for word is taken.
+    An argument of the command line, ``given``, replaces a recorded one with the same key. Recorded
+    arguments that are also in ``given`` are allowed in any case.
     """
     keys = {a.partition("=")[0] for a in given if not a.startswith("-")}
-    kept = [a for a in recorded if a in given or a[:1] == "-" or a.partition("=")[0] not in keys]
-    for argument in to_give_again(kept):
+    used = [a for a in recorded if a in given or a[:1] == "-" or a.partition("=")[0] not in keys]
+    for argument in to_give_again(used):
         if argument not in given:
             raise ConfigError(
                 f"the plan of the sweep holds {short(argument)}, which is not taken from a file: "
                 "give it on the command line as well, if it is yours"
             )
-    return kept
+    return used
 
 
 def to_give_again(recorded: Sequence[str]) -> list[str]:
-    """Return what of a recorded command line is not taken from a file."""
+    """Return the arguments of a recorded command line that are not taken from a file."""
     return [a for a in recorded if a not in ("-m", "--multirun") and not _harmless(a)]
 
 
@@ -155,9 +160,9 @@ def _harmless(argument: str) -> bool:
     if not re.fullmatch(r"[\w./]+", key) or re.split(r"[./]", key)[0] not in _SETTINGS:
         return False
     if ".py:" in value:
-        return False  # the cell of a file, which would be run
-    if "/" in key or key in _GROUPS:  # its value names a file
+        return False  # a cell in a file, which would be run
+    if "/" in key or key in _GROUPS:  # the value names a file in conf/
         return not set(value) & set("$\\:@/{") and ".." not in value
     if key.startswith("callbacks.") and not key.startswith("callbacks.early_stopping.patience"):
-        return False  # who observes a run may hand it on
+        return False  # a callback may send data away
     return key not in _STORES and "\\" not in value and "$" not in _NODE.sub("", value)

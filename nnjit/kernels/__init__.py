@@ -1,1 +1,1 @@
-"""Jitted functions on arrays, a file per cell; shapes end in LANES (see ``_lanes``)."""
+"""Jitted functions on arrays whose shapes end in LANES (see ``_lanes``)."""

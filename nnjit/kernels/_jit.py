@@ -1,4 +1,4 @@
-"""The one decorator of every kernel: compile options, and a cache that cannot go stale."""
+"""The decorator of every kernel: compile options, and a cache that cannot become stale."""
 
 import contextlib
 import hashlib
@@ -13,8 +13,8 @@ from typing import Any, final
 import numba
 from numba.core import caching
 
-# Numba's own cache looks at the file of the decorated function only: after a change in a helper of
-# another file it returns the old machine code. So all kernels share a folder named by all sources.
+# Numba's cache checks only the file of the decorated function: after a change of a helper elsewhere
+# it would return old machine code. So the name of the folder has a hash of all sources.
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 _HASH = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
 
@@ -22,12 +22,12 @@ _HASH = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdige
 def cache_folder() -> Path | None:
     """Return the folder of compiled kernels: NUMBA_CACHE_DIR, the user's cache or a temporary one.
 
-    What lies there is run as it is, so a folder that others can write to does not count. None where
-    there is none: kernels are then compiled in every process.
+    The machine code in it is run without a check, so a folder that other users can write to is not
+    used. Without a usable folder the result is None, and every process compiles its kernels.
     """
     name = f"kernels-{_HASH}"
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    if given and (folder := _usable(Path(given) / name, shared=True)):
+    configured = os.environ.get("NUMBA_CACHE_DIR")
+    if configured and (folder := _usable(Path(configured) / name, shared=True)):
         return folder
     bases = []
     with contextlib.suppress(RuntimeError):  # no HOME, and a user that the system does not know
@@ -41,43 +41,43 @@ def cache_folder() -> Path | None:
 
 
 def _usable(folder: Path, shared: bool = False) -> Path | None:
-    """Return a folder, made where it is missing, if it can be written and by nobody else.
+    """Return a folder, created if it is missing, if this user and no other can write to it.
 
     Parameters
     ----------
     shared
-        The user has named it: it may belong to somebody else or to a group.
+        The user has chosen it: it may belong to another user or to a group.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o775 if shared else 0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return None
     if hasattr(os, "getuid"):
-        strangers = stat.S_IWOTH if shared else stat.S_IWOTH | stat.S_IWGRP
-        owned = shared or (found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode))
-        if not owned or found.st_mode & strangers:
+        others = stat.S_IWOTH if shared else stat.S_IWOTH | stat.S_IWGRP
+        owned = shared or (status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode))
+        if not owned or status.st_mode & others:
             return None
     return folder if os.access(folder, os.W_OK) else None
 
 
 @final
 class _Entries(caching.IndexDataCacheFile):
-    """Numba's files of one kernel, where a damaged one only means: compile again."""
+    """Numba's cache files of one kernel; if one is damaged, the kernel is compiled again."""
 
     def _load_index(self) -> Any:
         try:
-            found = super()._load_index()
-        except Exception:  # whatever reading a damaged pickle raises
+            index = super()._load_index()
+        except Exception:  # reading a damaged pickle can raise any error
             return {}
-        return found if isinstance(found, dict) else {}
+        return index if isinstance(index, dict) else {}
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
         digest, data = content[:32], content[32:]
         if hashlib.sha256(data).digest() != digest:
-            raise OSError(f"{name} is damaged")  # which Numba takes for a file that has gone
+            raise OSError(f"{name} is damaged")  # Numba treats it as a missing file
         return caching.pickle.loads(data)
 
     def _save_data(self, name: str, data: Any) -> None:
@@ -86,13 +86,13 @@ class _Entries(caching.IndexDataCacheFile):
             file.write(hashlib.sha256(content).digest() + content)
 
     def _data_name(self, number: int) -> str:
-        """Return a new name: two processes would give the same number to different code."""
+        """Return a unique name: two processes could give the same number to different code."""
         return super()._data_name(uuid.uuid4().int >> 64)
 
 
 @final
 class _KernelCache(caching.FunctionCache):
-    """Numba's cache, in our folder; where it cannot be written, nothing is kept."""
+    """Numba's cache, in nnjit's folder; if the folder cannot be written, nothing is cached."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         with _numba_caches_in(folder):
@@ -101,7 +101,7 @@ class _KernelCache(caching.FunctionCache):
         self._cache_file = _Entries(self._cache_path, self._impl.filename_base, stamp)
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep machine code for the next process; do without where the disk is full."""
+        """Save machine code for the next process; ignore a full disk."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
@@ -127,13 +127,13 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     kernel = numba.njit(**_OPTIONS)(function)
     if _FOLDER is not None and not numba.config.DISABLE_JIT:
-        with contextlib.suppress(RuntimeError, OSError):  # the folder has gone meanwhile
+        with contextlib.suppress(RuntimeError, OSError):  # the folder was deleted meanwhile
             kernel._cache = _KernelCache(function, _FOLDER)
     return kernel
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a part of kernels that is always inlined: a call would cost more than its work."""
+    """Compile a helper that is always inlined in kernels: a call would cost more than its work."""
     return numba.njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)(function)
 
 

@@ -2,8 +2,8 @@
 
 The batch is the SIMD axis. Arrays inside the kernels end in an axis of length LANES, and
 ``load(h, i, t, j)`` is the row ``h[i, t, j, :]`` as one value that takes ``+ - * /``. Compiled, it
-is an LLVM vector (one AVX-512 register of float32, two of AVX2, four of NEON), so nothing hangs on
-the loop vectoriser and its alias checks. Uncompiled (NUMBA_DISABLE_JIT=1), it is a NumPy array.
+is an LLVM vector (one AVX-512 register of float32, two of AVX2, four of NEON), so nothing depends
+on the loop vectoriser and its alias checks. Uncompiled (NUMBA_DISABLE_JIT=1), it is a NumPy array.
 """
 
 import numba

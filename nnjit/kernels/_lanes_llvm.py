@@ -66,9 +66,9 @@ def pointer_to(
 
 
 def _plane(context: Any, builder: Any, array_type: Any, array: Any, i: Any, t: Any) -> Any:
-    """Emit the pointer to ``array[i, t]``, whose rows of lanes lie side by side.
+    """Emit the pointer to ``array[i, t]``, whose rows of lanes are contiguous.
 
-    Knowing that, the compiler reaches all rows from one address.
+    The compiler then addresses all rows relative to one pointer.
     """
     struct = context.make_array(array_type)(context, builder, array)
     strides = cgutils.unpack_tuple(builder, struct.strides, 4)
@@ -116,8 +116,8 @@ def store(typingctx: Any, array: Any, i: Any, t: Any, j: Any, value: Any) -> Any
 def weight(typingctx: Any, w: Any, k: Any, m: Any) -> Any:
     """Return the number ``w[k, m]``, of a 3-D array ``w[m // 8, k, m % 8]``.
 
-    Unlike Numba's own indexing, it does not look for negative indices, which costs a third of the
-    speed of a product.
+    Unlike Numba's indexing it does not handle negative indices, which would make a product a third
+    slower.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -146,7 +146,7 @@ def zeros(typingctx: Any, array: Any) -> Any:
 
 
 def _install_operator(symbol: Any, instruction: str) -> None:
-    """Teach Numba an operator between lanes, and between lanes and a number."""
+    """Register an operator between lanes, and between lanes and a number, with Numba."""
 
     class _Signature(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -188,8 +188,8 @@ def clip(typingctx: Any, x: Any, bound: Any) -> Any:
         high = context.cast(builder, args[1], signature.args[1], signature.args[0].dtype)
         high = splat_ir(builder, high, x.type)
         low = builder.fsub(ir.Constant(x.type, [-0.0] * LANES), high)
-        # Ordered comparisons are false for NaN, which therefore stays. The bound stands first: that
-        # is the order of the processor's own min and max.
+        # Ordered comparisons are false for NaN, which therefore stays NaN. The bound is the first
+        # operand, so that LLVM selects the min and max instructions of the processor.
         x = builder.select(builder.fcmp_ordered("<", high, x), high, x)
         return builder.select(builder.fcmp_ordered(">", low, x), low, x)
 
@@ -218,7 +218,7 @@ def total(typingctx: Any, x: Any) -> Any:
     """Sum of the lanes, in a fixed order (by halves)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # Halve by pairs: the order of the sum is fixed, whatever the processor.
+        # Add the two halves until one lane is left: the same order on every processor.
         value, width = args[0], LANES
         while width > 1:
             width //= 2
@@ -240,16 +240,17 @@ def tanh(x):
 
 
 def sigmoid(x):
-    """Logistic function by way of tanh, which cannot overflow."""
+    """Logistic function, computed with tanh, so that it cannot overflow."""
     raise NotImplementedError  # compiled below
 
 
 def _rational_tanh(scale: float) -> Any:
-    """Return the function ``scale * tanh(scale * x)``; scale is a power of 2, which costs no bit.
+    """Return the function ``scale * tanh(scale * x)``; scale is a power of 2, so it is exact.
 
-    It is the rational function of degree 9/8 of the least relative error (6e-9 before rounding, by
-    Lawson's reweighting), |x| clipped where it is 1 when its steps are fused multiply-adds. The
-    terms are paired (Estrin), x enters early: a recurrence waits for this chain in every step.
+    It is the minimax rational function of degree 9/8 in relative error (6e-9 before rounding, found
+    with Lawson's reweighting). |x| is clipped at the point from which on the result is 1 with fused
+    multiply-adds. Terms are paired (Estrin) and x is multiplied in early, for a short chain of
+    dependent operations: a recurrence waits for it in every step.
     """
     s = scale * scale
     a0, a1, a2 = 1.0 * s, 1.342272311449051e-1 * s**2, 3.5453885793685913e-3 * s**3

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANES = 16
-HAS_PERMUTE = True  # the shorter way, so that it is seen uncompiled too
+HAS_PERMUTE = True  # so that uncompiled tests run the branch with permutations too
 Lanes = NDArray[np.floating[Any]]
 Codes = NDArray[np.integer[Any]]
 
@@ -52,7 +52,7 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def sigmoid(x: Lanes) -> Lanes:
-    """Logistic function by way of tanh, which cannot overflow."""
+    """Logistic function, computed with tanh, so that it cannot overflow."""
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
@@ -96,7 +96,7 @@ def add_by_code(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> 
 
 
 def add_quads(sums: Lanes, codes: Lanes, i: int, t: int, y: Lanes, j: int) -> None:
-    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]``; as compiled."""
+    """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]`` for every lane n."""
     rows = np.minimum(np.arange(j, j + 4), y.shape[2] - 1)
     quads = sums.reshape(-1, LANES, 4)  # a view
     quads[codes[i, t], np.arange(LANES)] += y[i, t, rows].T

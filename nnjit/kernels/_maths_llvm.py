@@ -1,4 +1,4 @@
-"""Functions of lanes, compiled: exponential, logarithm, corners, and what the C library has."""
+"""Functions of lanes, compiled: exp, log, maximum and others, and calls of the C library."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def _splat(kind: ir.VectorType, value: float) -> ir.Constant:
 
 
 def _call(builder: ir.IRBuilder, name: str, *args: ir.Value) -> ir.Value:
-    """Emit a call of one of LLVM's own functions of vectors."""
+    """Emit a call of an LLVM vector intrinsic."""
     kind = args[0].type
     letter = "f32" if isinstance(kind.element, ir.FloatType) else "f64"
     signature = ir.FunctionType(kind, [kind] * len(args))
@@ -102,14 +102,14 @@ sin, cos = _by_lane("sin"), _by_lane("cos")
 
 @intrinsic
 def _times_power_of_two(typingctx: Any, x: Any, shifted: Any) -> Any:
-    """Return x * 2**n for the n that was rounded by adding `_MAGIC`, in two steps."""
+    """Return x * 2**n in two steps, where ``shifted`` is n plus `_MAGIC`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, shifted = args
         n = builder.sub(builder.bitcast(shifted, _INT), _splat(_INT, _MAGIC_BITS))
         half = builder.ashr(n, _splat(_INT, 1))
-        for part in (half, builder.sub(n, half)):
-            bits = builder.shl(builder.add(part, _splat(_INT, 127)), _splat(_INT, 23))
+        for power in (half, builder.sub(n, half)):
+            bits = builder.shl(builder.add(power, _splat(_INT, 127)), _splat(_INT, 23))
             x = builder.fmul(x, builder.bitcast(bits, x.type))
         return x
 
@@ -118,7 +118,7 @@ def _times_power_of_two(typingctx: Any, x: Any, shifted: Any) -> Any:
 
 @intrinsic
 def _exponent(typingctx: Any, x: Any) -> Any:
-    """Return e for ``x = m * 2**e`` with m from the root of a half to that of 2."""
+    """Return e for ``x = m * 2**e`` with m from ``sqrt(1 / 2)`` to ``sqrt(2)``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.sub(builder.bitcast(args[0], _INT), _splat(_INT, _ROOT_BITS))
@@ -141,8 +141,8 @@ def _mantissa(typingctx: Any, x: Any) -> Any:
 
 
 @intrinsic
-def _at_the_ends(typingctx: Any, x: Any, y: Any) -> Any:
-    """Return y, the logarithm of x, made right for 0, infinity, what is below 0, and NaN."""
+def _log_special_cases(typingctx: Any, x: Any, y: Any) -> Any:
+    """Return y, the logarithm of x, corrected for x that is 0, infinite, below 0 or NaN."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, y = args
@@ -155,27 +155,27 @@ def _at_the_ends(typingctx: Any, x: Any, y: Any) -> Any:
     return x(x, y), codegen
 
 
-_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000  # 1.5 * 2**23: what is added is rounded to a whole
-_ROOT_BITS = 0x3F3504F3  # the root of a half
+_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000  # 1.5 * 2**23: adding it rounds to a whole number
+_ROOT_BITS = 0x3F3504F3  # sqrt(1 / 2)
 
 
 def exp(x):
-    """Exponential; float32: by way of a polynomial of degree 7 (Cephes), 1 bit at most wrong."""
+    """Exponential; float32: Cephes' polynomial of degree 7, an error of 1 bit at most."""
     raise NotImplementedError  # compiled below
 
 
 def log(x):
-    """Natural logarithm; float32: Cephes' polynomial, 1 bit at most wrong."""
+    """Natural logarithm; float32: Cephes' polynomial, an error of 1 bit at most."""
     raise NotImplementedError  # compiled below
 
 
 def maximum(x, y):
-    """Return the larger of lanes and lanes or a number; NaN where one is NaN."""
+    """Return the larger of two, lanes or a number; NaN where one is NaN."""
     raise NotImplementedError  # compiled below
 
 
 def minimum(x, y):
-    """Return the smaller of lanes and lanes or a number; NaN where one is NaN."""
+    """Return the smaller of two, lanes or a number; NaN where one is NaN."""
     raise NotImplementedError  # compiled below
 
 
@@ -205,7 +205,7 @@ def _log32(x):
     p = z * p + 3.3333331174e-1
     s = z * z
     y = z * s * p - e * 2.12194440e-4
-    return _at_the_ends(x, z + (y - 0.5 * s) + e * 0.693359375)
+    return _log_special_cases(x, z + (y - 0.5 * s) + e * 0.693359375)
 
 
 @overload(exp)

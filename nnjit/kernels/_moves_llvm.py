@@ -1,4 +1,4 @@
-"""Lanes, compiled: what goes across them, transposition and sums and look-ups by code."""
+"""Operations across lanes, compiled: transposition, and sums and look-ups by code."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def _four_columns(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def _transpose_ir(builder: Any, rows: list[Any]) -> list[Any]:
-    """Emit the transpose of 16 rows of 16: 64 shuffles, each inside or of whole quarters."""
+    """Emit the transpose of 16 rows of 16: 64 shuffles, each within quarters or of quarters."""
     columns: list[Any] = [None] * LANES
     fours = [_four_columns(builder, rows[g : g + 4]) for g in range(0, LANES, 4)]
     for c in range(4):
@@ -56,7 +56,7 @@ def _transpose_ir(builder: Any, rows: list[Any]) -> list[Any]:
 def _move_transposed(
     context: Any, builder: Any, types_: Any, arrays: Any, ij: Any, src: Any
 ) -> Any:
-    """Emit ``dst[i, j + a, b] = array at src[b][a]``; ``src`` lists the 16 places to load from."""
+    """Emit ``dst[i, j + a, b] = array at src[b][a]``; ``src`` lists the 16 indices to load from."""
     rows = []
     for index in src:
         pointer, align = pointer_to(context, builder, types_[1], arrays[1], index)
@@ -138,8 +138,8 @@ def add_by_code(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j
 def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: Any) -> Any:
     """Add ``y[i, t, j : j + 4, n]`` to quad n of ``sums[0, codes[i, t, n]]`` for every lane n.
 
-    Rows of y beyond its last are the last again. Each lane has a quad of its own for each level, so
-    that no addition waits for the one before it: sums are (1, V, 4, LANES), a contiguous array.
+    A row of y beyond the last is replaced by the last. Each lane has a separate quad for each
+    level, so that no addition depends on the one before. Sums are (1, V, 4, LANES), contiguous.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -163,12 +163,12 @@ def add_quads(typingctx: Any, sums: Any, codes: Any, i: Any, t: Any, y: Any, j: 
             for q in range(4):  # the quad of lane 4 q + c
                 lane = number(4 * q + c)
                 code = builder.zext(builder.load(builder.gep(first, [lane])), t.type)
-                place = builder.gep(data, [builder.mul(code, number(LANES))])
-                place = builder.gep(place, [lane])  # a constant step behind the level's own
+                pointer = builder.gep(data, [builder.mul(code, number(LANES))])
+                pointer = builder.gep(pointer, [lane])  # a constant offset from the level's first
                 mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * q + g for g in range(4)])
                 value = builder.shuffle_vector(column, column, mask)
-                old = builder.load(place, align=align)
-                builder.store(builder.fadd(old, value), place, align=align)
+                old = builder.load(pointer, align=align)
+                builder.store(builder.fadd(old, value), pointer, align=align)
         return context.get_dummy_value()
 
     n = types.intp
@@ -184,7 +184,7 @@ def lookup(typingctx: Any, table: Any, codes: Any, i: Any, t: Any) -> Any:
         wide = ir.VectorType(ir.IntType(32), LANES)
         index = builder.zext(builder.load(pointer, align=1), wide)
         out = ir.Constant(args[0].type, ir.Undefined)
-        for lane in range(LANES):  # LLVM makes one permutation of this where the processor has one
+        for lane in range(LANES):  # LLVM turns this into one permutation if the processor has it
             at = ir.Constant(ir.IntType(32), lane)
             value = builder.extract_element(args[0], builder.extract_element(index, at))
             out = builder.insert_element(out, value, at)

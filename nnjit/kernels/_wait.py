@@ -1,4 +1,4 @@
-"""Waiting for another thread inside a kernel: atomic counters, and a word to the scheduler."""
+"""Waiting for another thread inside a kernel: atomic counters, and yielding the core."""
 
 import os
 from typing import Any
@@ -17,7 +17,7 @@ def _counter(context: Any, builder: Any, array_type: Any, array: Any, row: Any) 
 
 @intrinsic
 def arrive(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
-    """Write ``counters[row, 0] = value`` after everything that was written before."""
+    """Write ``counters[row, 0] = value`` with release order: earlier writes are visible first."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _counter(context, builder, signature.args[0], args[0], args[1])
@@ -29,7 +29,7 @@ def arrive(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
 
 @intrinsic
 def arrived(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
-    """Tell whether ``counters[row, 0] >= value``, before anything that is read afterwards."""
+    """Tell whether ``counters[row, 0] >= value``, with acquire order: later reads come after it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _counter(context, builder, signature.args[0], args[0], args[1])
@@ -40,7 +40,7 @@ def arrived(typingctx: Any, counters: Any, row: Any, value: Any) -> Any:
 
 @intrinsic
 def relax(typingctx: Any) -> Any:
-    """Offer the core to another thread, where the system has a call for it."""
+    """Yield the core to another thread, on systems that have a call for it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if os.name == "posix":

@@ -1,4 +1,4 @@
-"""From a data set, batch first, to tiles of lanes: the one transposition of a training step."""
+"""Gathers clips of a data set, (N, T), into tiles of lanes, (tiles, T, LANES)."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def gather(tiles, data, indices):
     Parameters
     ----------
     tiles : (ceil(N / LANES), T, LANES)
-        Lanes beyond N repeat the first clip: harmless values, whose results nobody reads.
+        Lanes beyond N repeat the first clip; their results are not used.
     data : (M, T)
     indices : (N,)
     """
@@ -23,9 +23,9 @@ def gather(tiles, data, indices):
         for lane in range(LANES):
             n = i * LANES + lane
             rows[lane] = indices[n] if n < indices.shape[0] else indices[0]
-        whole = T - T % LANES
-        for t in range(0, whole, LANES):
+        in_blocks = T - T % LANES
+        for t in range(0, in_blocks, LANES):
             transpose_rows(tiles, i, t, data, rows, t)
-        for t in range(whole, T):
+        for t in range(in_blocks, T):
             for lane in range(LANES):
                 tiles[i, t, lane] = data[rows[lane], t]

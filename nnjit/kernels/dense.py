@@ -1,17 +1,17 @@
 """Dense layers: products with W on vectors, and rows of W on codes.
 
-On codes, ``one_hot(codes) @ W`` looks rows up, without the zeros: row ``t * V + codes[t, n]`` of W,
-(T V, units), belongs to step t of lane n. Every kernel takes a range of inputs or steps, begin to
-end, or parts of them, so that threads can share a layer: each touches other rows of W.
+On codes, ``one_hot(codes) @ W`` is a look-up of rows: row ``t * V + codes[t, n]`` of W, (T V,
+units), belongs to step t of lane n. Every kernel takes a range of inputs or steps, begin to end, or
+parts of them, so that threads can share a layer: each reads or writes other rows of W.
 """
 
 import numpy as np
 
 from ._jit import jit
 from ._lanes import LANES
-from .product import add_columns, at, at_turned, identity, product
+from .product import add_columns, at, at_transposed, identity, product
 
-BLOCK = 64  # inputs at once: their rows of W stay in the first-level cache
+BLOCK = 64  # inputs in one product: their rows of W fit the first-level cache
 
 
 @jit
@@ -43,7 +43,7 @@ def dense_backward(dz, W, dx, begin, end):
     W, dx
         As W and x of `dense_forward`.
     """
-    product(dx, 0, begin, end, W[begin:end], dz, 0, False, identity, at_turned)
+    product(dx, 0, begin, end, W[begin:end], dz, 0, False, identity, at_transposed)
 
 
 @jit

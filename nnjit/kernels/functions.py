@@ -1,4 +1,4 @@
-"""The functions of cells on lanes; NumPy's form is in `nnjit.cells.functions`."""
+"""The functions of cells on lanes; their NumPy references are in `nnjit.cells.functions`."""
 
 from ._jit import inlined
 from ._lanes import (
@@ -19,19 +19,19 @@ from ._lanes import (
 
 @inlined
 def relu(x):
-    """Return x above 0, else 0."""
+    """Return x where it is above 0, else 0."""
     return maximum(x, zeros_like(x))
 
 
 @inlined
 def leaky_relu(x):
-    """Return x above 0, a hundredth of it below."""
+    """Return x where it is above 0, else ``0.01 * x``."""
     return maximum(x, 0.01 * x)
 
 
 @inlined
 def elu(x):
-    """Return x above 0, ``exp(x) - 1`` below."""
+    """Return x where it is above 0, else ``exp(x) - 1``."""
     zero = zeros_like(x)
     return maximum(x, zero) + (exp(minimum(x, zero)) - 1.0)
 
@@ -58,7 +58,7 @@ def softsign(x):
 
 @inlined
 def softplus(x):
-    """Return ``log(1 + exp(x))``, which neither overflows nor loses what is small."""
+    """Return ``log(1 + exp(x))`` in a form that neither overflows nor underflows early."""
     return maximum(x, zeros_like(x)) + log(1.0 + exp(zeros_like(x) - absolute(x)))
 
 

@@ -1,8 +1,8 @@
-"""What enters a recurrent layer: input projections, and the gradients of their parameters.
+"""Input projections of recurrent layers, and the gradients of their parameters.
 
-Codes look rows of U up, signals are multiplied by U; the cells never see the difference. Below,
-``a`` and its gradient ``da`` are (tiles, T, G, LANES) for the G gate rows of a cell, and U is
-(D, G), with D = V levels for codes.
+For codes, rows of U are looked up; signals are multiplied by U. The result has the same form, so
+cells do not depend on the kind of input. Below, ``a`` and its gradient ``da`` are (tiles, T, G,
+LANES) for the G gate rows of a cell, and U is (D, G), with D = V levels for codes.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def project_codes(a, codes, U, b):
 
 @jit
 def project_codes_backward(da, codes, dU):
-    """Add the gradient of U, one for each tile, that follows from ``da``; b's is its sum over V."""
+    """Add the gradient of U, one for each tile, given ``da``; that of b is its sum over V."""
     T, G = da.shape[1], da.shape[2]
     wide = G - G % LANES
     for i in range(da.shape[0]):
@@ -50,7 +50,7 @@ def _add_four_gates(da, codes, dU, i, j):
     """Add to columns j to j + 4 of dU[i], in spans of GRAIN steps (see `product`)."""
     T, V = da.shape[1], dU.shape[1]
     gates = min(4, da.shape[2] - j)
-    sums = np.empty((1, V, 4, LANES), da.dtype)  # for each level a quad for each lane
+    sums = np.empty((1, V, 4, LANES), da.dtype)  # four sums for each level and lane
     for begin in range((T - 1) // GRAIN * GRAIN, -1, -GRAIN):
         for v in range(V):
             for r in range(4):
@@ -69,7 +69,7 @@ def _add_four_gates(da, codes, dU, i, j):
 def project_signal(a, x, U, b):
     """Write ``a[:, t] = U.T @ x[:, t] + b``; x is (tiles, T, D, LANES), b is (G,)."""
     G = a.shape[2]
-    if G < 8:  # too few rows for a block of the product
+    if G < 8:  # a block of `product` has 8 rows
         for i in range(a.shape[0]):
             for t in range(0, a.shape[1], 4):
                 for j in range(0, G, 2):
@@ -87,7 +87,7 @@ def project_signal(a, x, U, b):
 def _project_two_rows(a, x, U, b, i, j, t):
     """Write rows j and j + 1 of steps t to t + 4.
 
-    Those beyond the last row or step are the last one again, which does no harm.
+    An index beyond the last row or step is replaced by the last: it is then written twice.
     """
     last, j1 = a.shape[1] - 1, min(j + 1, a.shape[2] - 1)
     t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
@@ -112,10 +112,10 @@ def _store_four(a, i, j, t, t1, t2, t3, a0, a1, a2, a3):
 
 @jit
 def project_signal_backward(da, U, dx):
-    """Write the gradient of x that follows from ``da``."""
-    turned = packed_transposed(U)
+    """Write the gradient of x, given ``da``."""
+    transposed = packed_transposed(U)
     for t in range(da.shape[1]):
-        set_product(dx, t, 0, dx.shape[2], turned, da, t)
+        set_product(dx, t, 0, dx.shape[2], transposed, da, t)
 
 
 @jit

@@ -9,7 +9,7 @@ from .product import GRAIN
 def add_gate(dV, gate, a, row, x):
     """Add the sum over steps and lanes of ``a[i, t, row] * x[i, t, 0]`` to ``dV[i, 0, gate]``.
 
-    It goes in spans of GRAIN steps, see `product`; x may have more steps than a.
+    The sum is taken in spans of GRAIN steps, see `product`; x may have more steps than a.
     """
     T = a.shape[1]
     for i in range(a.shape[0]):

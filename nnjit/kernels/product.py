@@ -1,8 +1,8 @@
 """The matrix products of the layers, on rows of lanes.
 
 A block of the result stays in registers while the loop runs along the axis of the sum, so that
-every size runs near the processor's peak. They add in one fixed order; BLAS adds as
-it likes, and brings its own threads.
+every size runs near the processor's peak. The order of every sum is fixed. That of BLAS is not, and
+BLAS starts its own threads.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from ._jit import inlined, jit
 from ._lanes import LANES, lane, load, store, total, transpose, weight, zeros
 
-# Sums over time are taken in spans, the last one first, so the time axis may be cut at any multiple
-# of GRAIN and the segments run backwards: the bits stay the same. A span is what the first levels
-# of cache hold of the operands.
+# Sums over time are taken in spans, the last one first. So the time axis can be cut at any multiple
+# of GRAIN, with the segments run backwards, and the bits stay the same. The operands of a span fit
+# the first levels of cache.
 SPAN = 32
 GRAIN = 4 * SPAN
 
@@ -21,8 +21,8 @@ GRAIN = 4 * SPAN
 def packed(w):
     """Return weights (K, M) as (ceil(M / 8), K, 8).
 
-    That is the order in which a product reads them: without gaps, and without a page of memory for
-    each row.
+    A product reads them in this order, contiguously; rows of a wide matrix would each lie in
+    another page of memory.
     """
     K, M = w.shape
     out = np.zeros(((M + 7) // 8, K, 8), w.dtype)
@@ -34,7 +34,7 @@ def packed(w):
 
 @jit
 def packed_transposed(w):
-    """Return weights (M, K) `packed`; to compile a transpose would take long."""
+    """Return weights (M, K) as `packed` returns their transpose, which takes long to compile."""
     M, K = w.shape
     out = np.zeros(((M + 7) // 8, K, 8), w.dtype)
     for m in range(M):
@@ -50,8 +50,8 @@ def at(w, k, m):
 
 
 @inlined
-def at_turned(w, k, m):
-    """Return the weight of input k and row m where rows come first."""
+def at_transposed(w, k, m):
+    """Return the weight of input k and row m of a transposed w."""
     return weight(w, m, k)
 
 
@@ -85,7 +85,7 @@ def _eight_rows(out, i, t, j, w, m, x, s, add, f, at):
 
 @inlined
 def _few_rows(out, i, t, j, n, w, m, x, s, add, f, at):
-    """Compute n rows, 1 to 4; those beyond are the last one again, which does no harm."""
+    """Compute n rows, 1 to 4; for n below 4 the last one is computed again."""
     n1, n2, n3 = min(1, n - 1), min(2, n - 1), min(3, n - 1)
     a0 = a1 = a2 = a3 = zeros(out)
     for k in range(x.shape[2]):
@@ -107,9 +107,9 @@ def _few_rows(out, i, t, j, n, w, m, x, s, add, f, at):
 def product(out, t, first, last, w, x, s, add, f, at):
     """Write ``f(w.T @ x[:, s])`` to rows first to last of ``out[:, t]``; see `add_product`.
 
-    Where ``add``, what stands there is added to the sum before f. ``at`` reads an element of w.
-    Tiles take turns at a block of w while it is in the first-level cache, and none waits for
-    another's sums.
+    With ``add``, the old values are added to the sum before f. ``at`` reads an element of w. The
+    inner loop runs over tiles, so that a block of w stays in the first-level cache, and the sums of
+    different tiles are independent.
     """
     blocks = (last - first) // 8
     for block in range(blocks):
@@ -161,8 +161,8 @@ def add_outer(out, x, y, first):
     y : (tiles, T, M or more, LANES)
     """
     T, (K, M) = y.shape[1], out.shape[1:]
-    wide, whole_k = M - M % LANES, K - K % 4
-    whole_m = M - 1 if M % 4 == 1 else M  # two or three columns are taken as four
+    wide, fours_k = M - M % LANES, K - K % 4
+    fours_m = M - 1 if M % 4 == 1 else M  # two or three columns are computed as four
     rows = np.empty((1, SPAN * LANES, LANES), y.dtype)
     for i in range(out.shape[0]):
         for begin in range((T - 1) // SPAN * SPAN, -1, -SPAN):
@@ -171,19 +171,19 @@ def add_outer(out, x, y, first):
                 for t in range(begin, end):
                     transpose(rows, 0, (t - begin) * LANES, y, i, t, first + m)
                 add_columns(out, i, m, x, i, begin, end, rows, 0)
-            for k in range(0, whole_k, 4):
-                for m in range(wide, whole_m, 4):
+            for k in range(0, fours_k, 4):
+                for m in range(wide, fours_m, 4):
                     _add_four_by_four(out, i, k, m, x, y, first, begin, end)
-                if whole_m < M:
-                    _add_four_by_one(out, i, k, whole_m, x, y, first + whole_m, begin, end)
-            for k in range(whole_k, K):
+                if fours_m < M:
+                    _add_four_by_one(out, i, k, fours_m, x, y, first + fours_m, begin, end)
+            for k in range(fours_k, K):
                 for m in range(wide, M, 4):
                     _add_one_by_four(out, i, k, m, x, y, first, begin, end)
 
 
 @inlined
 def _four_of(out, m, first):
-    """Return the rows of y for columns m to m + 4; those beyond the last column are the last."""
+    """Return the rows of y for columns m to m + 4; beyond the last column, the last again."""
     last = out.shape[2] - 1
     return first + m, first + min(m + 1, last), first + min(m + 2, last), first + min(m + 3, last)
 
@@ -295,10 +295,10 @@ def _add_eight_by_lanes(out, o, k, m, x, i, begin, end, rows, r):
 
 @jit
 def add_outer_of_gates(out, x, y, low, high, share):
-    """Do what `add_outer` does for gates low to high of y, those of a member's own units.
+    """Call `add_outer` for gates low to high of y, and of them for the units of one member.
 
-    What was computed by other members of a team is far away: x has fewer rows than y. Narrow
-    layers have no team, and are better off with all gates at once.
+    A member sums over the rows of y that it has computed, which are in the caches of its core.
+    Narrow layers have no team, and are faster with all gates at once.
     """
     H, columns = x.shape[2], share.end - share.begin
     if H < LANES:

@@ -1,8 +1,8 @@
 """Teams of threads that share the units of a layer, with a barrier after each product.
 
-A wide layer is worth sharing even when the batch is a single tile: every member of a team computes
-the rows of its own units, and all wait for each other after each product, for the next one reads
-all rows. Only one member computes a row, so the bits do not depend on the size of the team.
+Sharing pays for a wide layer even when the batch is a single tile. Every member of a team computes
+the rows of some units. The next product reads all rows, so all members meet at a barrier after each
+product. Only one member computes a row, so the bits do not depend on the size of the team.
 """
 
 from functools import lru_cache
@@ -15,15 +15,15 @@ from ._jit import inlined, jit
 from ._lanes import LANES
 from ._wait import arrive, arrived, relax
 
-_LINE = 16  # numbers of 8 bytes; each counter has cache lines of its own
-_PATIENCE = 4096  # spins before the core is offered to other threads
+_LINE = 16  # numbers of 8 bytes: no two counters are in one cache line
+_PATIENCE = 4096  # spins before the core is yielded to other threads
 
 
 class WorkShare(NamedTuple):
-    """What one member of a team of ``size`` does: units ``begin`` to ``end``.
+    """The work of one member of a team of ``size``: units ``begin`` to ``end``.
 
-    ``arrivals`` counts for each member the barriers that it has reached. Its last row is above 0
-    where the work was given up: then nobody waits any more, and no result counts.
+    ``arrivals`` counts for each member the barriers that it has reached. Its last row is above 0 if
+    the work was given up: then no member waits any more, and results are discarded.
     """
 
     begin: int
@@ -41,15 +41,15 @@ def work_shares(units: int, n: int) -> list[WorkShare]:
 
 @lru_cache(maxsize=256)
 def whole_layer(units: int) -> WorkShare:
-    """Return the share of a thread that computes the whole layer; it waits for nobody."""
+    """Return the share of a thread that computes the whole layer, without barriers."""
     return work_shares(units, 1)[0]
 
 
 def rows_of_share(share: WorkShare, units: int, gates: int) -> list[slice]:
-    """Return the rows of a member's own units among those of all gates.
+    """Return the rows of a member's units among those of all gates.
 
-    Sums over rows go by blocks of LANES, which must not depend on who takes them: a layer that
-    may have a team is cut at its gates in any case.
+    Sums over rows are taken in blocks of LANES, which must not depend on the size of the team: a
+    layer that may have a team is always cut at its gates.
     """
     if units < LANES:
         return [slice(0, gates * units)]
@@ -57,14 +57,15 @@ def rows_of_share(share: WorkShare, units: int, gates: int) -> list[slice]:
 
 
 def partition(size: int, share: WorkShare) -> slice:
-    """Return a member's part of an axis of another length."""
+    """Return a member's range of an axis with ``size`` entries."""
     return slice(*_edges(size, share.rank, share.size, 1))
 
 
 def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
-    """Return part i of n, in blocks of ``step``; what is less than half a block joins the last.
+    """Return part i of n, in blocks of ``step``; less than half a block is added to the last part.
 
-    Fewer than 8 rows are projected in another way than more, which gives other bits.
+    Without that, a part could have fewer than 8 rows, which are projected by other code, with other
+    bits.
     """
     blocks = max(1, (size + step // 2) // step)
     begin, end = blocks * i // n, blocks * (i + 1) // n
@@ -72,26 +73,26 @@ def _edges(size: int, i: int, n: int, step: int) -> tuple[int, int]:
 
 
 def give_up(share: WorkShare) -> None:
-    """Have no member of a team wait for another from now on: what they do is thrown away."""
+    """End all waiting in a team: its results will be discarded."""
     share.arrivals[share.size, 0] = 1
 
 
 @inlined
 def barrier(share):
-    """Wait until all members are here; what they wrote before can be read afterwards."""
+    """Wait until all members arrive; afterwards each can read what the others wrote before."""
     if share.size > 1:
         wait_for_members(share)
 
 
 @jit
 def wait_for_members(share):
-    """Do what `barrier` does, for several members. Where the work was given up, return at once."""
+    """Implement `barrier` for several members. If the work was given up, return at once."""
     arrivals = share.arrivals
-    here = arrivals[share.rank, 0] + 1
-    arrive(arrivals, share.rank, here)
+    number = arrivals[share.rank, 0] + 1  # of this barrier
+    arrive(arrivals, share.rank, number)
     for other in range(share.size):
         spins = 0
-        while not arrived(arrivals, other, here):
+        while not arrived(arrivals, other, number):
             spins += 1
             if spins % _PATIENCE == 1 and arrived(arrivals, share.size, 1):
                 return
@@ -100,38 +101,38 @@ def wait_for_members(share):
 
 
 def barrier_between_kernels(share: WorkShare) -> None:
-    """Do what `barrier` does, called from Python."""
+    """Call `barrier` from Python."""
     if share.size > 1:
         wait_for_members(share)
 
 
 @jit
 def spin(counters, row, value, spins):
-    """Tell whether ``counters[row, 0]`` reaches ``value`` within so many spins, without the GIL."""
+    """Tell whether ``counters[row, 0]`` reaches ``value`` in so many reads, without the GIL."""
     for _ in range(spins):  # noqa: SIM110 - a kernel
         if arrived(counters, row, value):
             return True
     return False
 
 
-POSTED, BEGUN, DONE, SPINNING = range(4)  # the counters of a thread that works for another
+POSTED, BEGUN, DONE, SPINNING = range(4)  # the counters of a worker thread
 
 
 @jit
 def hand_over(counters, job, spins):
     """Post a job, spin until it has begun, and then a while longer.
 
-    Meanwhile the GIL is free. A thread that finds it taken is put to sleep, and to wake it takes
-    longer than small work.
+    The GIL is free meanwhile, so that the worker need not sleep to get it: waking a thread takes
+    longer than a small job.
     """
     arrive(counters, POSTED, job)
     if spin(counters, BEGUN, job, spins):
-        spin(counters, BEGUN, job + 1, spins)  # which does not come
+        spin(counters, BEGUN, job + 1, spins)  # never reached: this only spins
 
 
 @jit
 def spin_for_job(counters, job, spins):
-    """Tell that the job before is done, then spin for this one; return whether it came."""
+    """Report that the previous job is done, then spin for this one; return whether it came."""
     arrive(counters, SPINNING, 1)
     arrive(counters, DONE, job - 1)
     came = spin(counters, POSTED, job, spins)

@@ -1,6 +1,6 @@
 """Parameter updates in one pass over the memory.
 
-Arrays are flat, (P,); scalars come in the dtype of the arrays, or all would be widened.
+Arrays are flat, (P,); scalars have the dtype of the arrays, so that nothing is computed in float64.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ def adam(w, g, m, v, step_size, beta1, rest1, beta2, rest2, root_correction2, ep
     """One step of Adam (Kingma & Ba 2015, algorithm 1).
 
     ``step_size`` is the learning rate over ``1 - beta1**t``, ``root_correction2`` is
-    ``sqrt(1 - beta2**t)``, ``rest`` is ``1 - beta``.
+    ``sqrt(1 - beta2**t)``, ``rest1`` and ``rest2`` are ``1 - beta1`` and ``1 - beta2``.
     """
     for i in range(w.size):
         m[i] = beta1 * m[i] + rest1 * g[i]

@@ -1,4 +1,4 @@
-"""The layers, and what flows between them."""
+"""The layers, and the kinds of data that pass between them."""
 
 from .base import Layer, Parameter
 from .bptt import Bptt

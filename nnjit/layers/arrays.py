@@ -1,4 +1,4 @@
-"""The arrays on which the kernels of a cell work: gates, states and what else they need."""
+"""The arrays of a cell's kernels: gates, states, scratch arrays and masks."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ Lengths = Array | None  # of clips, (tiles, LANES), integers; None where all hav
 @final
 @dataclass(frozen=True)
 class KernelArrays:
-    """Allocates, cuts and orders the arrays of a layer of ``units`` with so many ``gates``."""
+    """Allocates, slices and orders the arrays of a layer with so many ``units`` and ``gates``."""
 
     source: Source
     gates: int
@@ -27,7 +27,7 @@ class KernelArrays:
     dtype: np.dtype[Any]
 
     def allocate(self, tiles: int, T: int, masks: Arrays) -> Arrays:
-        """Return arrays for T steps of so many tiles; the first states are 0."""
+        """Return arrays for T steps of ``tiles`` tiles; the first states are 0."""
         arrays = {"a": empty((tiles, T, self.gates * self.units, LANES), self.dtype)}
         for name in self.source.states:
             arrays[name] = empty((tiles, T + 1, self.units, LANES), self.dtype)
@@ -38,19 +38,19 @@ class KernelArrays:
         return arrays
 
     def states(self, *shape: int) -> Arrays:
-        """Return states for each element of ``shape``."""
+        """Return uninitialised states, (*shape, H, LANES)."""
         shape = (*shape, self.units, LANES)
         return {name: empty(shape, self.dtype) for name in self.source.states}
 
     def masks(self, tiles: int, rate: float, rng: np.random.Generator | None) -> Arrays:
         """Return the mask of recurrent dropout if the kernels take one; a rate of 0 drops nothing.
 
-        Values are 0 with this probability, else ``1 / (1 - rate)``: one for each clip and unit.
+        Values are 0 with probability ``rate``, else ``1 / (1 - rate)``: one for each clip and unit.
 
         Raises
         ------
         ConfigError
-            Where there is something to draw, and no generator.
+            If a mask must be drawn and ``rng`` is None.
         """
         if not self.source.masks:
             return {}
@@ -62,18 +62,18 @@ class KernelArrays:
                 "recurrent_dropout needs rng while training: "
                 "model.forward(x, training=True, rng=...)"
             )
-        kept = (rng.random(shape, np.float32) >= rate).astype(self.dtype)
-        return {name: kept / self.dtype.type(1 - rate) for name in self.source.masks}
+        mask = (rng.random(shape, np.float32) >= rate).astype(self.dtype)
+        return {name: mask / self.dtype.type(1 - rate) for name in self.source.masks}
 
     def left(self, lengths: Lengths, begin: int, end: int) -> list[Array]:
-        """Return how many of the steps begin to end each clip has, if the kernels ask for it."""
+        """Return the steps of each clip from begin to end; empty for clips of one length."""
         if lengths is None:
             return []
         steps = np.minimum(np.maximum(lengths - begin, 0), end - begin)  # quicker than np.clip
         return [steps[:, None, None].astype(self.dtype)]
 
     def cut(self, arrays: Arrays, begin: int, end: int) -> Arrays:
-        """Return steps begin to end; states have one step more, masks are of all steps."""
+        """Return views of steps begin to end; states have one step more, masks have no steps."""
         if begin == 0 and end == arrays["a"].shape[1]:
             return arrays
         states, masks = self.source.states, self.source.masks
@@ -83,7 +83,7 @@ class KernelArrays:
         }
 
     def in_order(self, arrays: Arrays) -> list[Array]:
-        """Return what the kernels take behind ``a`` and the weights."""
+        """Return the arguments of the kernels that follow ``a`` and the weights."""
         return [arrays[name] for name in self._order]
 
     @cached_property

@@ -20,7 +20,7 @@ Gradients = dict[str, Any]  # by parameter name: arrays, or their factors
 @final
 @dataclass(frozen=True)
 class Parameter:
-    """An array that a layer trains: blocks side by side, each drawn by itself.
+    """An array that a layer trains: blocks along its last axis, each drawn separately.
 
     Attributes
     ----------
@@ -31,13 +31,13 @@ class Parameter:
     n_blocks : int
         Blocks along the last axis, such as one for each gate.
     starts : tuple
-        For each block, if any, what it starts with instead: a number, the ends between which it is
-        drawn evenly, or None.
+        For each block, if any, its first value instead of the initializer: a number, the bounds of
+        a uniform distribution, or None.
 
     Raises
     ------
     ConfigError
-        Where there is no such initializer.
+        If there is no such initializer.
     """
 
     initializer: str
@@ -71,33 +71,33 @@ class Parameter:
 class Layer(Part, ABC):
     """A function with parameters, and its derivative; arrays are tiled, see `spec`.
 
-    A layer keeps its options (the arguments of its constructor, under the same names), its
-    parameters and nothing else: what backward needs travels in the cache that forward returns, and
-    backward never updates anything. A cache serves one backward, which may overwrite it.
+    The attributes of a layer are its options (the arguments of its constructor, under the same
+    names) and its parameters. All that `backward` needs is in the cache that `forward` returns, and
+    `backward` updates no parameter. A cache is for one call of `backward`, which may overwrite it.
     """
 
     name: str = ""
-    is_first: bool = False  # nothing lies before it that needs the gradients of its inputs
-    takes: ClassVar[tuple[str, ...]] = ()  # what forward is told of a batch: "lengths"
-    needs_all_steps: ClassVar[bool] = False  # a stream in pieces cannot go through
+    is_first: bool = False  # no layer before it needs the gradients of its inputs
+    takes: ClassVar[tuple[str, ...]] = ()  # optional arguments of forward: "lengths"
+    needs_all_steps: ClassVar[bool] = False  # whether it cannot process a stream in pieces
     params: dict[str, Array]
 
     @abstractmethod
     def connect(self, spec: Spec) -> Spec:
-        """Make ready for inputs of this kind; return what comes out. Nothing is allocated.
+        """Prepare for inputs of this kind; return the kind of the outputs. Nothing is allocated.
 
         Raises
         ------
         ShapeError
-            Where the layer cannot take such inputs.
+            If the layer cannot take such inputs.
         """
 
     def parameters(self, spec: Spec) -> dict[str, Parameter]:
-        """Return what the layer trains on such inputs, in the order in which it is drawn."""
+        """Return the parameters for such inputs, by name, in the order in which they are drawn."""
         return {}
 
     def build(self, spec: Spec, rng: np.random.Generator, dtype: Any) -> Spec:
-        """Draw the parameters for inputs of this kind; return what comes out: see `connect`."""
+        """Draw the parameters for inputs of this kind; return the kind of outputs (`connect`)."""
         outputs = self.connect(spec)
         self.params = {name: p.draw(rng, dtype) for name, p in self.parameters(spec).items()}
         return outputs
@@ -117,7 +117,7 @@ class Layer(Part, ABC):
         return lengths
 
     def config(self) -> dict[str, Any]:
-        """Return the class and its options: all that is needed to make the layer again."""
+        """Return the class and its options, from which the layer can be made again."""
         options = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters}
         for key, value in options.items():
             if isinstance(value, Activation):
@@ -126,7 +126,7 @@ class Layer(Part, ABC):
 
     @classmethod
     def recorded(cls, options: dict[str, Any]) -> "Layer":
-        """Return a layer from the options of `config`, which may come from a file of others."""
+        """Return a layer from the options of `config`, which may come from an untrusted file."""
         return cls(**options)
 
     def n_params(self) -> int:

@@ -1,4 +1,4 @@
-"""How back-propagation through time trades memory, time and reach."""
+"""Settings of back-propagation through time: gradient checkpoints and truncation."""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,13 +15,13 @@ class Bptt(Part):
     Parameters
     ----------
     checkpoint
-        "off" keeps the gates of all steps; a number keeps the state every so many steps (in
-        multiples of 128) and computes the rest again on the way back (Chen et al. 2016): the same
-        bits in a fraction of the memory. "auto" keeps what is small and checkpoints what is not,
-        about every sqrt(T) steps.
+        "off" saves the gates of all steps. A number saves only the state every so many steps (in
+        multiples of 128), and the backward pass computes the gates again (Chen et al. 2016): the
+        same bits with a fraction of the memory. "auto" saves the gates where they are small, else
+        it saves the state about every sqrt(T) steps.
     truncate
-        Steps after which the gradient is cut, while the state is carried on (Williams & Peng
-        1990); None never cuts.
+        Steps after which the gradient is cut, while the state passes on (Williams & Peng 1990);
+        None never cuts.
     """
 
     checkpoint: str | int = "auto"

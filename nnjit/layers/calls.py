@@ -1,4 +1,4 @@
-"""Calls of a cell's kernels on a segment of time, cut so that signals are heard in between."""
+"""Calls of a cell's kernels on a segment of time, short enough for signals between two calls."""
 
 from typing import final
 
@@ -14,10 +14,10 @@ from .plan import ExecutionPlan, Size, spans
 
 @final
 class KernelCalls:
-    """What one layer does on a segment: ``units`` of a cell on codes or signals.
+    """Runs a layer of ``units`` units of a cell on a segment of time of codes or signals.
 
-    A segment is a dict of arrays, see `KernelArrays`. ``lengths`` are those of clips, counted from
-    the first step of the segment.
+    A segment is a dict of arrays, see `KernelArrays`. ``lengths`` are the steps of each clip,
+    counted from the first step of the segment.
     """
 
     def __init__(self, kernels: Kernels, params: Arrays, units: int, codes: bool) -> None:
@@ -36,8 +36,8 @@ class KernelCalls:
         return {name: self.params[name] for name in self.kernels.cell.vectors}
 
     def weights(self) -> Arrays:
-        """Return what the kernels take as weights, by name and in their order."""
-        if not self._has_vectors:  # microseconds count here: small layers do little else
+        """Return the weights by name, in the order of the kernels' arguments."""
+        if not self._has_vectors:  # saves microseconds, which count in a small layer
             return {name: self.params[name] for name in self.kernels.source.weights}
         weights = self.kernels.steady.values(self._vectors())
         if self.kernels.cell.matrices:
@@ -69,7 +69,7 @@ class KernelCalls:
         plan: ExecutionPlan,
         share: WorkShare,
     ) -> None:
-        """Run all steps backwards; ``dy`` is of the last ones, ``carry`` of the states there."""
+        """Run all steps backwards; ``dy`` is for the last steps, ``carry`` for the final states."""
         memory, T = self.memory, segment["a"].shape[1]
         first, weights = T - dy.shape[1], list(self.weights().values())
         for begin, end in reversed(spans(T, plan.steps)):
@@ -88,23 +88,25 @@ class KernelCalls:
         plan: ExecutionPlan,
         share: WorkShare,
     ) -> None:
-        """Add what a segment that went backwards gives to the gradients, and write dx."""
+        """Add the gradients of the parameters after `backward` on a segment, and write dx."""
         memory = self.memory
         for begin, end in reversed(spans(x.shape[1], plan.sum_steps)):
             cut = memory.cut(segment, begin, end)
             for first, last in spans(len(x), plan.sum_tiles):
                 check_wanted()
-                tiles, some, sums = slice(first, last), cut, grads
+                tiles, arrays, sums = slice(first, last), cut, grads
                 if last - first < len(x):
-                    some = {k: v[tiles] for k, v in cut.items()}
+                    arrays = {k: v[tiles] for k, v in cut.items()}
                     sums = {k: v[tiles] for k, v in grads.items()}
                 weights = [sums[k] for k in self.kernels.source.weights]
-                self._functions.gradients(some["a"], *memory.in_order(some), *weights, share)
-                here = (tiles, slice(begin, end))
-                self._collect(some["a"], x[here], sums, dx[here], share)
+                self._functions.gradients(arrays["a"], *memory.in_order(arrays), *weights, share)
+                index = (tiles, slice(begin, end))
+                self._add_input_gradients(arrays["a"], x[index], sums, dx[index], share)
 
-    def _collect(self, da: Array, x: Array, grads: Arrays, dx: Array, share: WorkShare) -> None:
-        """Do what `gradients` does for U, b and dx."""
+    def _add_input_gradients(
+        self, da: Array, x: Array, grads: Arrays, dx: Array, share: WorkShare
+    ) -> None:
+        """Add the gradients of U and b, and write dx."""
         for rows in rows_of_share(share, self.units, self.memory.gates):
             dU, db = grads["U"][:, :, rows], grads["b"][:, rows]
             if self.codes:
@@ -116,7 +118,7 @@ class KernelCalls:
             inputs.project_signal_backward(da[:, steps], self.params["U"], dx[:, steps])
 
     def total(self, sums: Arrays) -> Gradients:
-        """Return the gradients from those of single tiles, added in order."""
+        """Return the sums of the gradients over tiles, added in order."""
         grads = {k: v.sum(axis=0) if len(v) > 1 else v[0] for k, v in sums.items()}
         if self.codes:
             grads["b"] = grads["U"].sum(axis=0)

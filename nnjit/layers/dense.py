@@ -17,32 +17,35 @@ from .base import Array, Gradients, Layer, Parameter
 from .gradients import OuterGradient, RowGradient
 from .spec import FlatCodes, Spec, Vector
 
-# Long sums are cut into this many parts, of which threads take some each. The number is fixed, and
-# the parts are added in order, so the bits do not depend on the threads.
+# Long sums are cut into this many parts, which are shared among the threads. The number is fixed,
+# and the parts are added in order, so the bits do not depend on the number of threads.
 _PARTS = 4
 _LONG = 1024
 
 
 @lru_cache(maxsize=256)
 def _edges(n: int) -> Array:
-    """Return where the parts of a sum over range(n) begin and end."""
+    """Return the edges of the parts of a sum over range(n)."""
     parts = _PARTS if n >= _LONG else 1
     return np.array([n * p // parts for p in range(parts + 1)])
 
 
 def _calls(edges: Array, first: int, last: int, work: float) -> Iterator[tuple[Array, int, int]]:
-    """Yield edges, and which of them, for calls that cover parts first to last; ``work`` is all."""
+    """Yield ``(edges, first, last)`` of short calls for parts first to last.
+
+    ``work`` is the number of multiplications of all parts.
+    """
     n = ceil(work * (last - first) / (len(edges) - 1) / MOST_IN_A_CALL)
     if n <= 1:
         yield edges, first, last
         return
     size = max(1, (edges[last] - edges[first]) // n // BLOCK) * BLOCK
-    for part in range(first, last):
-        for begin in range(edges[part], edges[part + 1], size):
+    for p in range(first, last):
+        for begin in range(edges[p], edges[p + 1], size):
             check_wanted()
             cut = edges.copy()
-            cut[part : part + 2] = begin, min(begin + size, edges[part + 1])
-            yield cut, part, part + 1
+            cut[p : p + 2] = begin, min(begin + size, edges[p + 1])
+            yield cut, p, p + 1
 
 
 @final
@@ -124,8 +127,8 @@ class Dense(Layer):
             for i, codes in enumerate(x):
                 rows = np.zeros((last - first, LANES, self.units), W.dtype)
                 for cut, begin, end in _calls(edges, first, last, work / len(x)):
-                    here = rows[begin - first : end - first]
-                    add_rows(here, codes, W, self._levels, cut[begin : end + 1])
+                    parts = rows[begin - first : end - first]
+                    add_rows(parts, codes, W, self._levels, cut[begin : end + 1])
                 sums[first:last, i, 0] = rows.transpose(0, 2, 1)
 
         for_spans(run, len(sums), work)

@@ -11,7 +11,7 @@ from .spec import Codes, FlatCodes, Spec
 
 @final
 class Dropout(Layer):
-    """Inverted dropout (Srivastava et al. 2014): off outside training, where it scales nothing.
+    """Inverted dropout (Srivastava et al. 2014); outside training it returns its inputs.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Dropout(Layer):
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
-        """Return x, thinned out while training; ``rng`` is drawn from then only."""
+        """Return x, with dropped values while training; ``rng`` is used only then."""
         if not training or self.rate == 0:
             return x, None
         if rng is None:

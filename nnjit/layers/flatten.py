@@ -1,4 +1,4 @@
-"""Flatten: sequences to vectors, without moving anything; vectors stay as they are."""
+"""Flatten: sequences to vectors, without a copy; vectors stay unchanged."""
 
 from typing import Any, final
 

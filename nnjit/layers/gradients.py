@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 class FactoredGradient(ABC):
-    """The gradient of a weight matrix, most often added to it at once, never written down."""
+    """The gradient of a weight matrix as factors; SGD adds it without forming the matrix."""
 
     @abstractmethod
     def add_to(self, W: Array, scale: float) -> None:
@@ -27,7 +27,7 @@ class FactoredGradient(ABC):
 
 @final
 class RowGradient(FactoredGradient):
-    """The gradient of a weight matrix that is looked up by row: only rows that were read have one.
+    """The gradient of a weight matrix that is looked up by row; it is 0 in rows that were not read.
 
     Row ``t * levels + codes[t, n]`` receives ``dz[n]``. ``codes`` is (tiles, T, LANES), ``dz`` is
     (tiles, LANES, units).

@@ -20,14 +20,14 @@ class GRU(Recurrent):
     return_sequences
         All states, (N, T, H), instead of the last, (N, H).
     reset_after
-        Apply r after the recurrent product, which then has a bias c of its own:
+        Apply r after the recurrent product, which then has a separate bias c:
         ``g = tanh(x Ug + bg + r * (h' Vg + c))``, the form of torch, cuDNN and ONNX.
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
     activations
-        Instead of those above, by gate: "update", "reset" and "candidate"; see `nnjit.cells.gates`.
+        Replace those above, by gate: "update", "reset" and "candidate"; see `nnjit.cells.gates`.
     recurrent_dropout
-        Share of the units that V does not see while training; see `Recurrent`.
+        Fraction of the units that are dropped from products with V; see `Recurrent`.
     """
 
     def __init__(

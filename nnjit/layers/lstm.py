@@ -22,13 +22,13 @@ class LSTM(Recurrent):
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
     activations
-        Instead of those above, by gate: "forget", "input", "output" and "candidate"; see
+        Replace those above, by gate: "forget", "input", "output" and "candidate"; see
         `nnjit.cells.gates`.
     forget_bias
-        First value of the bias of f, such as 1 (Jozefowicz et al. 2015), which Keras calls
-        unit_forget_bias; None draws it like the others.
+        Initial value of the bias of f, such as 1 (Jozefowicz et al. 2015; unit_forget_bias in
+        Keras); None draws it like the others.
     recurrent_dropout
-        Share of the units that V does not see while training; see `Recurrent`.
+        Fraction of the units that are dropped from products with V; see `Recurrent`.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The schedule of a recurrent layer: groups and teams, segments of time, calls of kernels.
 
-Results are the same to the bit for every plan.
+Every plan gives the same bits.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from typing import NamedTuple, final
 from ..kernels._lanes import LANES
 from ..kernels.product import GRAIN
 
-_SEGMENT_BYTES = 1 << 21  # of the arrays of a segment of time: they stay in the caches
-_KEEP_BYTES = 1 << 29  # above this, checkpoint="auto" recomputes the gates instead of keeping them
-# What a step of a tile takes, roughly: for each unit, and for its products.
+_SEGMENT_BYTES = 1 << 21  # of the arrays of a segment of time, so that they stay in the caches
+_KEEP_BYTES = 1 << 29  # above this, checkpoint="auto" recomputes the gates instead of saving them
+# A rough estimate of a step of a tile: seconds for each unit, and flops per second of its products.
 _STEP_SECONDS, _FLOPS = 2e-8, 1e11
-_WORTH_A_THREAD = 1e-4  # seconds of work that are worth waking another thread
-_WORTH_A_BARRIER = 2e-6  # seconds of a step that are worth a barrier after it
-# Seconds of one call of a kernel, at these rates; signals are heard between two calls. Slow cores
-# and numbers close to 0 may take ten times as long.
+_WORTH_A_THREAD = 1e-4  # seconds of work for which waking another thread pays
+_WORTH_A_BARRIER = 2e-6  # seconds of a step for which a barrier after it pays
+# Seconds of one call of a kernel, by this estimate; signals are handled between two calls. On slow
+# cores, and with denormal numbers, a call may take ten times as long.
 _CALL_SECONDS = 0.05
 
 
 class Size(NamedTuple):
-    """What a layer brings to its plans.
+    """The size of a layer, on which its plans depend.
 
-    ``matrices`` are the recurrent ones; ``n_features`` are those of signals, 0 for codes;
-    ``step_bytes`` is what a step of a tile takes in memory.
+    ``matrices`` is the number of recurrent matrices; ``n_features`` is 0 for codes; ``step_bytes``
+    is the memory of a step of a tile.
     """
 
     hidden_size: int
@@ -36,7 +36,7 @@ class Size(NamedTuple):
     step_bytes: int
 
     def seconds(self, n_features: int) -> float:
-        """Return what a step of a tile takes, roughly, with so many inputs to be multiplied."""
+        """Return an estimate of the time of a step of a tile with so many inputs to multiply."""
         H = self.hidden_size
         products = 2 * H * (self.matrices * H + self.gates * n_features) * LANES
         return _STEP_SECONDS * H + products / _FLOPS
@@ -47,9 +47,9 @@ class Size(NamedTuple):
 class ExecutionPlan:
     """Groups of tiles, each for a thread, or one for a ``team`` of threads; segments of time.
 
-    ``keep`` tells whether all gates are kept for the way back; else it computes them again. One
-    call of a kernel takes ``steps`` at most, and where it sums over time ``sum_steps`` of so many
-    tiles.
+    With ``keep`` all gates are saved for the backward pass; else it computes them again. One call
+    of a kernel takes ``steps`` steps at most; one that sums over time takes ``sum_steps`` steps of
+    ``sum_tiles`` tiles.
     """
 
     groups: tuple[slice, ...]
@@ -70,11 +70,10 @@ class ExecutionPlan:
 def execution_plan(
     size: Size, tiles: int, T: int, checkpoint: str | int, truncate: int | None, threads: int
 ) -> ExecutionPlan:
-    """Return what is best for T steps of so many tiles; see `Bptt` for checkpoint and truncate.
+    """Return a plan for T steps of ``tiles`` tiles; see `Bptt` for checkpoint and truncate.
 
-    One thread computes the tiles of a group in turn at each step, which hides latencies. Several
-    groups, a thread each, or a team of several threads on one group are worth their cost where
-    there is enough to do.
+    One thread computes the tiles of a group in turn at each step, which hides latencies. Large work
+    is split into several groups, one for each thread, or a team of threads shares one group.
     """
     H = size.hidden_size
     step = tiles * size.seconds(0)
@@ -90,30 +89,30 @@ def execution_plan(
     if checkpoint == "auto":
         keep = tiles * T * size.step_bytes <= _KEEP_BYTES
     if isinstance(checkpoint, int):
-        wanted = checkpoint
+        segment = checkpoint
     else:
-        wanted = _SEGMENT_BYTES // (size.step_bytes * groups[0].stop)
-        if wanted < T <= 2 * wanted:
-            wanted = T  # to come back to Python in between costs more than the caches save
-        wanted = wanted if keep else max(wanted, round(T**0.5))
+        segment = _SEGMENT_BYTES // (size.step_bytes * groups[0].stop)
+        if segment < T <= 2 * segment:
+            segment = T  # returning to Python in between costs more than the caches save
+        segment = segment if keep else max(segment, round(T**0.5))
     most = max(group.stop - group.start for group in groups)
     steps = max(1, int(_CALL_SECONDS / size.seconds(size.n_features) / most))
-    # With one unit the compiler joins operations of neighbouring steps, but not across a GRAIN.
-    whole, sum_steps = steps >= GRAIN or H == 1, max(1, steps // GRAIN) * GRAIN
-    calls = (sum_steps if whole else steps, sum_steps, most if whole else 1)
-    return ExecutionPlan(groups, team, _segments(T, wanted, truncate or T), keep, *calls)
+    # With one unit the compiler fuses operations of neighbouring steps, but not across a GRAIN.
+    by_grains, sum_steps = steps >= GRAIN or H == 1, max(1, steps // GRAIN) * GRAIN
+    calls = (sum_steps if by_grains else steps, sum_steps, most if by_grains else 1)
+    return ExecutionPlan(groups, team, _segments(T, segment, truncate or T), keep, *calls)
 
 
 def spans(n: int, most: int) -> list[tuple[int, int]]:
-    """Cut range(n) into spans of so many at most."""
+    """Cut range(n) into spans of at most ``most`` each."""
     if 0 < n <= most:
         return [(0, n)]
     return [(begin, min(begin + most, n)) for begin in range(0, n, most)]
 
 
-def _segments(T: int, wanted: int, reach: int) -> tuple[tuple[int, int], ...]:
+def _segments(T: int, steps: int, reach: int) -> tuple[tuple[int, int], ...]:
     """Cut time where the gradient is cut, and between at multiples of GRAIN (see `product`)."""
-    steps = max(1, round(wanted / GRAIN)) * GRAIN
+    steps = max(1, round(steps / GRAIN)) * GRAIN
     return tuple(
         (begin, min(begin + steps, start + reach, T))
         for start in range(0, T, reach)

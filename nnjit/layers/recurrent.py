@@ -1,4 +1,4 @@
-"""The engine of every recurrent layer: tiles of lanes, segments of time, and a cell's kernels."""
+"""The base of every recurrent layer: runs a cell's kernels on tiles of clips, forth and back."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ from .spec import Codes, Signal, Spec, Vector
 
 
 class Residuals(NamedTuple):
-    """What the way back needs of the way through time: inputs, and gates or states of segments.
+    """The cache of `Recurrent.forward`: inputs, and saved gates or the states of segments.
 
-    ``masks`` holds that of recurrent dropout, ``end`` the states after the last step.
+    ``masks`` holds the mask of recurrent dropout, ``end`` the states after the last step.
     """
 
     x: Array
@@ -51,17 +51,17 @@ class Recurrent(Layer):
     Its parameters are U (D, G H) and b (G H) for the G gates of the cell, V (H, M H) for its M
     recurrent matrices, and its vectors (H,).
 
-    Groups of tiles run through time side by side, or a team of threads shares the units of the
-    layer. Time is cut into segments; while training, the gates of all steps are saved, or only the
-    states at the start of each segment (see `Bptt`, which ``bptt`` holds). The bits do not depend
-    on groups, teams and segments: sums over time go in fixed spans from the end, sums over tiles
-    in order.
+    Either groups of tiles run in parallel, or a team of threads shares the units of the layer. Time
+    is cut into segments. While training, the gates of all steps are saved, or only the states at
+    the start of each segment (``bptt``, a `Bptt`). The bits do not depend on groups, teams and
+    segments: sums over time are taken in fixed spans from the end, sums over tiles in order.
 
     Parameters
     ----------
     cell
         A name of `nnjit.cells.library`, a function of equations (see `nnjit.cells.cell`),
-        ``FILE.py:NAME`` for one of a file, which is run, or what `nnjit.cells.text.plain` returns.
+        ``FILE.py:NAME`` for a function in a file, which is then run, or the plain form of
+        `nnjit.cells.text.plain`.
     hidden_size
         H, the number of units.
     return_sequences
@@ -69,20 +69,19 @@ class Recurrent(Layer):
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V, and b with the vectors; see `nnjit.initializers`.
     activations
-        Of gates, by name: what stands in the place of the equations' (see `nnjit.cells.gates`);
-        None leaves those.
+        By gate, replacing those of the equations (see `nnjit.cells.gates`); None keeps them.
     forget_bias
-        First value of the forget gate's bias, such as 1 (Jozefowicz et al. 2015); None draws it
+        Initial value of the forget gate's bias, such as 1 (Jozefowicz et al. 2015); None draws it
         like the others.
     recurrent_dropout
-        Share of units, from 0 to below 1, that no product with V sees while training: the same at
-        all steps of a clip, another for each clip (Gal & Ghahramani 2016, arXiv:1512.05287).
-        The others are divided by ``1 - recurrent_dropout``.
+        Fraction of the units, from 0 to below 1, that are set to 0 before products with V while
+        training: the same units at all steps of a clip, others for each clip (Gal & Ghahramani
+        2016, arXiv:1512.05287). The rest is divided by ``1 - recurrent_dropout``.
 
     Raises
     ------
     CellError
-        Where there is no such cell, gate or activation, or the equations cannot be compiled.
+        If there is no such cell, gate or activation, or the equations cannot be compiled.
     """
 
     takes = ("lengths",)
@@ -123,15 +122,15 @@ class Recurrent(Layer):
 
     @property
     def _calls(self) -> KernelCalls:
-        made = self._last_calls
-        if made is None or made.params is not self.params or made.kernels is not self._kernels:
-            made = KernelCalls(self._kernels, self.params, self.hidden_size, self.codes)
-            self._last_calls = made
-        return made
+        calls = self._last_calls
+        if calls is None or calls.params is not self.params or calls.kernels is not self._kernels:
+            calls = KernelCalls(self._kernels, self.params, self.hidden_size, self.codes)
+            self._last_calls = calls
+        return calls
 
     @classmethod
     def recorded(cls, options: dict[str, Any]) -> "Layer":
-        """Return a layer from `config`; a record names no file, which would be run."""
+        """Return a layer from `config`, whose cell must be equations: a file would be run."""
         if is_file(options.get("cell")):
             raise CellError(f"cell={short(options['cell'])}: a record holds equations, not a file")
         return cls(**options)
@@ -154,7 +153,7 @@ class Recurrent(Layer):
         return Signal(spec.n_steps, H) if self.return_sequences else Vector(H)
 
     def parameters(self, spec: Spec) -> dict[str, Parameter]:
-        """Return U, V and b, a block for each gate, and what else the cell has."""
+        """Return U, V and b, with a block for each gate, and the vectors of the cell."""
         assert isinstance(spec, Codes | Signal)
         cell, H, bias = self.cell, self.hidden_size, self.bias_initializer
         declared = {"U": Parameter(self.kernel_initializer, (spec.n_features, H), len(cell.gates))}
@@ -181,7 +180,7 @@ class Recurrent(Layer):
     ) -> tuple[Array, Any]:
         """Return all states, (tiles, T, H, LANES), or the last, (tiles, H, LANES).
 
-        ``lengths`` are as `scan` takes them.
+        ``lengths`` is as in `scan`.
         """
         return self._forward(x, {}, training, rng, self._lengths(x, lengths))
 
@@ -194,24 +193,24 @@ class Recurrent(Layer):
         rng: np.random.Generator | None = None,
         lengths: Lengths = None,
     ) -> tuple[Array, Arrays, Any]:
-        """Do what `forward` does from a state on; return outputs, the final state and the cache.
+        """Run `forward` from an initial state; return outputs, the final state and the cache.
 
-        Whether a sequence is taken at once, or in pieces, each from the final state of the one
-        before, the outputs are the same to the bit.
+        A sequence that is cut into pieces, each run from the final state of the piece before, gives
+        the same bits as the sequence at once.
 
         Parameters
         ----------
         initial_state : dict of (tiles, H, LANES)
-            By the names of the cell's states, before the first step; what is left out is 0.
+            The states before the first step, by name; a state that is not given is 0.
         lengths : (tiles, LANES), optional
-            Steps of each clip, 0 to T, where clips of any length are taken (``n_steps`` of `spec`
-            is None): behind the end of a clip its states stay as they are. The inputs there must be
-            finite, and change nothing. None: all have T steps.
+            Steps of each clip, 0 to T, if the layer is built for any length (``n_steps`` of `spec`
+            is None). After the end of a clip its states do not change. The inputs there must be
+            finite, and have no effect. None: all clips have T steps.
 
         Raises
         ------
         ShapeError
-            Where ``initial_state`` or ``lengths`` are not of this layer.
+            If ``initial_state`` or ``lengths`` do not fit this layer.
         """
         first = self._given(initial_state or {}, len(x))
         y, cache = self._forward(x, first, training, rng, self._lengths(x, lengths))
@@ -228,7 +227,7 @@ class Recurrent(Layer):
         dy
             As `backward` takes it.
         dstate : dict of (tiles, H, LANES)
-            Gradient of the final state; what is left out is 0.
+            Gradient of the final states, by name; one that is not given is 0.
         """
         dstate = self._given(dstate, len(dy))
         shape = (len(dy), self.hidden_size, LANES)
@@ -240,7 +239,7 @@ class Recurrent(Layer):
         return dx, self._by_state([carry[:, 0] for carry in carries]), grads
 
     def _given(self, state: Arrays, tiles: int) -> Arrays:
-        """Return a state that a caller gives by the names of the kernels."""
+        """Return a caller's states, checked, under the names that the kernels use."""
         names = dict(zip(self.cell.states, self._kernels.source.states, strict=True))
         shape = (tiles, self.hidden_size, LANES)
         for name, value in state.items():
@@ -258,7 +257,7 @@ class Recurrent(Layer):
         return dict(zip(self.cell.states, values, strict=True))
 
     def _lengths(self, x: Array, lengths: Lengths) -> Lengths:
-        """Return lengths for kernels that take some, None for the others."""
+        """Return the lengths for kernels that take lengths, None for other kernels."""
         if not self._ragged:
             if lengths is not None:
                 raise ShapeError(f"{self.name} takes clips of one length: build it for any length")
@@ -274,7 +273,7 @@ class Recurrent(Layer):
         rng: np.random.Generator | None,
         lengths: Lengths,
     ) -> tuple[Array, Residuals]:
-        """Return outputs and cache; ``first`` are states before the first step that are not 0."""
+        """Return outputs and cache; ``first`` are the initial states that are not 0."""
         tiles, T = x.shape[:2]
         plan, calls = self._plan(tiles, T), self._calls
         memory, names = calls.memory, calls.kernels.source.states
@@ -321,42 +320,46 @@ class Recurrent(Layer):
     def _backward(
         self, dy: Array, carries: list[Array], residuals: Residuals
     ) -> tuple[Array | None, Gradients]:
-        """Return the gradients; ``carries`` are those of the final state, then of the initial."""
+        """Return the gradients of x and of the parameters.
+
+        ``carries`` are the gradients of the final states, and are overwritten by those of the
+        initial states.
+        """
         x, saved, segments = residuals.x, residuals.saved, residuals.segments
         segment_states = residuals.segment_states
         tiles, T, calls = *x.shape[:2], self._calls
         if not self.return_sequences:
             dy = dy[:, None]
         first = T - dy.shape[1]
-        wanted = not (self.codes or self.is_first)
-        dx = empty(x.shape if wanted else (tiles, T, 0, LANES), dy.dtype)
+        needs_dx = not (self.codes or self.is_first)
+        dx = empty(x.shape if needs_dx else (tiles, T, 0, LANES), dy.dtype)
         summed = {"U": self.params["U"], "b": self.params["b"], **calls.weights()}
         sums = {k: np.zeros((tiles, *v.shape), v.dtype) for k, v in summed.items()}
         plan = self._plan(tiles, T)
 
         def run(group: slice, work: Arrays, share: WorkShare) -> None:
             units = slice(share.begin, share.end)
-            mine = {k: v[group] for k, v in sums.items()}
+            group_sums = {k: v[group] for k, v in sums.items()}
             carry = [v[group] for v in carries]
             for p in range(len(segments) - 1, -1, -1):
                 begin, end = segments[p]
-                here, left = x[group, begin:end], _left(residuals.lengths, group, begin)
+                inputs, left = x[group, begin:end], _left(residuals.lengths, group, begin)
                 segment = calls.memory.cut(work, *((begin, end) if saved else (0, end - begin)))
                 if not saved:
-                    barrier_between_kernels(share)  # the others may still read the segment before
+                    barrier_between_kernels(share)  # others may still read the previous segment
                     for name, states in segment_states.items():
                         segment[name][:, 0, units] = states[p, group, units]
-                    calls.forward(here, segment, left, plan, share)
+                    calls.forward(inputs, segment, left, plan, share)
                 if self.bptt.truncate and end % self.bptt.truncate == 0 and end < T:
-                    goes_on = True if left is None else (left > end - begin)[:, None, None]
+                    continues = True if left is None else (left > end - begin)[:, None, None]
                     for state in carry:
-                        np.copyto(state[:, :, units], 0, where=goes_on)
+                        np.copyto(state[:, :, units], 0, where=continues)
                 dh = dy[group, max(begin - first, 0) : max(end - first, 0)]
                 calls.backward(segment, left, dh, carry, plan, share)
-                calls.gradients(segment, here, mine, dx[group, begin:end], plan, share)
+                calls.gradients(segment, inputs, group_sums, dx[group, begin:end], plan, share)
 
         self._run(run, plan, saved, residuals.masks)
-        return dx if wanted else None, calls.total(sums)
+        return dx if needs_dx else None, calls.total(sums)
 
     def _run(
         self,
@@ -371,8 +374,8 @@ class Recurrent(Layer):
         def work(group: slice) -> Arrays:
             if saved:
                 return saved if len(groups) == 1 else {k: v[group] for k, v in saved.items()}
-            mine = {k: v[group] for k, v in masks.items()}
-            return self._calls.memory.allocate(group.stop - group.start, plan.longest, mine)
+            group_masks = {k: v[group] for k, v in masks.items()}
+            return self._calls.memory.allocate(group.stop - group.start, plan.longest, group_masks)
 
         if plan.team == 1:
             share = whole_layer(self.hidden_size)

@@ -19,9 +19,9 @@ class RNN(Recurrent):
     kernel_initializer, recurrent_initializer, bias_initializer
         For U, V and b; see `nnjit.initializers`.
     activations
-        Instead of those above, by gate: "candidate"; see `nnjit.cells.gates`.
+        Replace those above, by gate: "candidate"; see `nnjit.cells.gates`.
     recurrent_dropout
-        Share of the units that V does not see while training; see `Recurrent`.
+        Fraction of the units that are dropped from products with V; see `Recurrent`.
     """
 
     def __init__(

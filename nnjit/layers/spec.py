@@ -1,7 +1,7 @@
-"""What flows between layers. N is the batch; inside the layers it is cut into tiles of 16 lanes.
+"""The kinds of data between layers. Inside layers a batch of N is cut into tiles of 16 lanes.
 
 =========== ===================== ============================= =======
-what        as a user sees it     as a layer gets it            dtype
+kind        outside layers        inside layers                 dtype
 =========== ===================== ============================= =======
 `Codes`     (N, T), below V       (tiles, T, LANES)             uint8
 `FlatCodes` (N, T), below V       (tiles, T, LANES)             uint8
@@ -9,8 +9,8 @@ what        as a user sees it     as a layer gets it            dtype
 `Vector`    (N, D)                (tiles, D, LANES)             float
 =========== ===================== ============================= =======
 
-``n_steps``, T, is None where clips may have any length: then `Recurrent` takes their lengths.
-Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); neither is ever built.
+``n_steps``, T, is None if clips may have any length: then `Recurrent` takes their lengths.
+Codes stand for one-hot vectors (N, T, V), flat codes for (N, T V); these are never formed.
 """
 
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ class Codes:
 @final
 @dataclass(frozen=True)
 class FlatCodes:
-    """Quantised signals after Flatten: one symbol of every ``levels`` features is on."""
+    """Quantised signals after Flatten: in every ``levels`` features, one is 1 and the rest 0."""
 
     n_steps: int
     levels: int
 
     @property
     def n_features(self) -> int:
-        """The length of the vector of zeros and ones that the codes stand for."""
+        """The length of the vector of zeros and ones for which the codes stand."""
         return self.n_steps * self.levels
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Batch first to tiles of lanes, and back."""
+"""Conversion between batch-first arrays and tiles of lanes."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def tile(x: Array) -> Array:
 
 
 def tile_states(state: dict[str, Array], shape: tuple[int, int], layer: str) -> dict[str, Array]:
-    """Return the state of a layer in tiles; each is of this shape, or ShapeError tells."""
+    """Return the states of a layer in tiles; ShapeError if one does not have this shape."""
     for name, value in state.items():
         if np.shape(value) != shape:
             raise ShapeError(
@@ -38,7 +38,7 @@ def tile_states(state: dict[str, Array], shape: tuple[int, int], layer: str) -> 
 
 
 def _gather(tiles: Array, data: Array, rows: Array) -> None:
-    """Do what `gather` does, some tiles at a time where they are large: signals wait for it."""
+    """Call `gather`, a few tiles at a time if they are large: signals wait for each call."""
     most = max(1, _MOST_IN_A_CALL // tiles[0].size)
     if len(tiles) <= most:
         gather(tiles, data, rows)
@@ -50,7 +50,7 @@ def _gather(tiles: Array, data: Array, rows: Array) -> None:
 
 
 def gathered(data: Array, rows: Array) -> Array:
-    """Return ``data[rows]`` in tiles: (tiles, ..., LANES); lanes beyond are the first row again."""
+    """Return ``data[rows]`` in tiles, (tiles, ..., LANES); unused lanes repeat the first row."""
     check_wanted()
     tiles = np.empty((-(-len(rows) // LANES), data[0].size, LANES), data.dtype)
     _gather(tiles, data.reshape(len(data), -1), rows)

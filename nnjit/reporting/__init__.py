@@ -1,1 +1,1 @@
-"""What a person sees of runs: tables, figures, one line for an error."""
+"""Output for users: tables, figures, and one line for an error."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SETS = ("val", "test")
 _SETTINGS = ("model", "dataset", "split", "seed", "status")
-_GROUPED = (  # from wide to narrow, after the one with every metric
+_GROUPED = (  # columns from wide to narrow, after those with all metrics
     ("runs", "set", "accuracy", "95 % interval", "baseline"),
     ("set", "accuracy", "baseline"),
     ("set", "accuracy"),
@@ -30,21 +30,21 @@ _NONE = "-"
 def print_runs(
     runs: Sequence["RecordedRun"], more: Sequence[str] = (), most: int | None = None
 ) -> None:
-    """Print a line for each run; what all runs share stands above the table."""
-    out, found = terminal.console(), runs
-    runs = found[: most or _MOST]
+    """Print a line for each run, and above the table the values that all runs share."""
+    out, all_runs = terminal.console(), runs
+    runs = all_runs[: most or _MOST]
     values = {key: [_text(run.value(key)) for run in runs] for key in _SETTINGS}
-    shared = {key: seen[0] for key, seen in values.items() if len(set(seen)) == 1}
+    shared = {key: texts[0] for key, texts in values.items() if len(set(texts)) == 1}
     varied = [key for key in _SETTINGS if key not in shared]
     named = [key for key in varied if not all(f"{key}=" in run.name for run in runs)]
     same = ", ".join(f"{key} {value}" for key, value in shared.items() if value != _NONE)
-    first = f", the first {len(runs)}" if len(runs) < len(found) else ""
-    out.print(f"{count(len(found), 'run')}{first}{': ' * bool(same)}{same}", soft_wrap=True)
+    first = f", the first {len(runs)}" if len(runs) < len(all_runs) else ""
+    out.print(f"{count(len(all_runs), 'run')}{first}{': ' * bool(same)}{same}", soft_wrap=True)
     sets = _sets(runs)
     guess = (f"{sets[0]}\nbaseline", f"baseline/{sets[0]}_accuracy")
     measured = _measured(sets)
     choices: tuple[tuple[list[str], list[tuple[str, str]], bool], ...] = (
-        # From wide to narrow: what matters least is left out first.
+        # From wide to narrow: the least important columns are left out first.
         (varied, [*measured, guess, *_best(sets)], True),
         (varied, [*measured, guess], True),
         (named, [*measured, guess], True),
@@ -57,9 +57,9 @@ def print_runs(
     tables = (
         _run_table(runs, [*keys, *more], shown, longest, time) for keys, shown, time in choices
     )
-    out.print(terminal.whole(tables, out.width))
+    out.print(terminal.first_that_fits(tables, out.width))
     if first:
-        out.print(f"and {len(found) - len(runs)} more: limit={len(found)} shows all")
+        out.print(f"and {len(all_runs) - len(runs)} more: limit={len(all_runs)} shows all")
     for run in runs:
         if reason := run.value("failure"):
             out.print(f"{run.status.lower():8} {run.id[:_SHORT]} {reason}", soft_wrap=True)
@@ -117,20 +117,21 @@ def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
     )
     longest = terminal.longest_name(out.width)
     first, *others = metrics.compared()
-    whole = ("runs", "set", first, "95 % interval", *others, "best accuracy", "baseline")
+    widest = ("runs", "set", first, "95 % interval", *others, "best accuracy", "baseline")
     tables = (
-        terminal.parts_table(rows, (*keys, *shown), keys, longest) for shown in (whole, *_GROUPED)
+        terminal.table_of_parts(rows, (*keys, *shown), keys, longest)
+        for shown in (widest, *_GROUPED)
     )
-    out.print(terminal.whole(tables, out.width))
-    for s in dict.fromkeys(row["set"] for part in rows for row in part):
-        if line := verdict.comparison(s, _judged(groups, s)):
+    out.print(terminal.widest(tables, out.width))
+    for s in dict.fromkeys(row["set"] for rows_of_set in rows for row in rows_of_set):
+        if line := verdict.comparison(s, _accuracies(groups, s)):
             out.print(line)
 
 
-def _judged(
+def _accuracies(
     groups: Mapping[tuple[str, ...], Sequence["RecordedRun"]], s: str
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Yield name, interval and baseline of each group that has been measured on a set."""
+    """Yield name, interval and baseline of each group that has an accuracy on a set."""
     for names, members in groups.items():
         mean, baseline = (
             _estimate(members, key) for key in (f"{s}/accuracy", f"baseline/{s}_accuracy")
@@ -162,7 +163,7 @@ def _group_row(
 
 
 def group_rows(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Return, for each group, mean, spread and interval of what `print_groups` shows, and more."""
+    """Return, for each group, mean, standard deviation and interval of every metric."""
     rows = []
     for names, members in _groups(runs, keys).items():
         row: dict[str, Any] = {**dict(zip(keys, names, strict=True)), "runs": len(members)}
@@ -182,22 +183,22 @@ def _groups(
     runs: Sequence["RecordedRun"], keys: Sequence[str]
 ) -> dict[tuple[str, ...], list["RecordedRun"]]:
     """Return the finished runs by their values of the keys, best group first."""
-    found: dict[tuple[str, ...], list[RecordedRun]] = {}
+    groups: dict[tuple[str, ...], list[RecordedRun]] = {}
     for run in runs:
         if run.status == "FINISHED":
-            found.setdefault(tuple(_text(run.value(key)) for key in keys), []).append(run)
-    if not found:
+            groups.setdefault(tuple(_text(run.value(key)) for key in keys), []).append(run)
+    if not groups:
         raise ConfigError(f"none of the {count(len(runs), 'run')} is finished: leave group= out")
 
     def rank(names: tuple[str, ...]) -> float:
-        e = _estimate(found[names], f"{_sets(found[names])[0]}/accuracy")
+        e = _estimate(groups[names], f"{_sets(groups[names])[0]}/accuracy")
         return 0.0 if e is None else -e.mean
 
-    return {names: found[names] for names in sorted(found, key=rank)}
+    return {names: groups[names] for names in sorted(groups, key=rank)}
 
 
 def _sets(runs: Sequence["RecordedRun"]) -> list[str]:
-    """Return the sets to judge by: those that were not trained on, where there are any."""
+    """Return the sets for comparisons: validation and test set, or else the training set."""
     known = [s for s in _SETS if any(run.value(f"{s}/accuracy") is not None for run in runs)]
     return known or ["train"]
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: its data and model, its progress, its results, where to go on."""
+"""The callback that prints a run: data and model, progress, results, and further commands."""
 
 import sys
 import time
@@ -22,22 +22,22 @@ from .terminal import (
     verdict_table,
 )
 
-_REFRESH = 0.1  # seconds between two pictures of the live line
+_REFRESH = 0.1  # seconds between two updates of the progress line
 
 
 @final
 class Display(Callback, Part):
-    """One live line on a terminal; a plain line for each epoch anywhere else.
+    """Prints a progress line on a terminal, or a line for each epoch to a file or a pipe.
 
     Parameters
     ----------
     out
-        Where everything is printed; None is standard output.
+        The console for all output; None is standard output.
     live
-        Where the live line is drawn, if it is a terminal; None is ``out``. A job of a sweep prints
-        to a file, and draws on the terminal of the sweep.
+        The console for the progress line, if it is a terminal; None is ``out``. A job of a sweep
+        prints to a file, and draws the line on the terminal of the sweep.
     title
-        Begins the live line.
+        The beginning of the progress line.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Display(Callback, Part):
         self._out.print(run.data.describe(), run.model.summary(), sep="\n\n", end="\n\n")
 
     def on_train_begin(self, progress: Progress) -> None:
-        """Start the live line."""
+        """Start the progress line."""
         if self._terminal.is_live:
             self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
             self._live.start()
 
     def on_batch_end(self, progress: Progress) -> None:
-        """Show the batch, unless the last picture is very new."""
+        """Update the progress line, unless the last update was very recent."""
         now = time.perf_counter()
         if self._live is not None and now - self._shown >= _REFRESH:
             self._shown = now
@@ -74,12 +74,12 @@ class Display(Callback, Part):
             )
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Print the epoch where there is no live line."""
+        """Print the epoch if there is no progress line."""
         if self._live is None or self._terminal is not self._out:
             self._out.print(epoch_line(progress))
 
     def on_train_end(self, progress: Progress) -> None:
-        """Print the results, before they go to a store, which may take a while."""
+        """Print the results, before they are recorded, which may take a while."""
         self.close()
         if self._run is None:
             return
@@ -89,19 +89,19 @@ class Display(Callback, Part):
         self._out.print(best_line(progress.history), end="\n\n")
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Print what the other callbacks have to tell."""
+        """Print the lines of the other callbacks."""
         for line in run.lines:
             self._out.print(line, soft_wrap=True)
 
     def on_exception(self, run: TrainingRun, error: BaseException) -> None:
-        """Give the terminal back, and print what the other callbacks have to tell."""
+        """Stop the progress line, and print the lines of the other callbacks."""
         self.close()
         for line in run.lines:
-            # Not by the console: one that was interrupted while it printed keeps its lines.
+            # Not with the console: one that was interrupted while printing keeps its buffer.
             say(line, self._out.file)
 
     def close(self) -> None:
-        """Give the terminal back; also after an error."""
+        """Stop the progress line, also after an error."""
         if self._live is not None:
             self._live.stop()
             self._live = None

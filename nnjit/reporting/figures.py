@@ -1,4 +1,4 @@
-"""Figures of a run and of a sweep. Each function returns a figure that no window knows of."""
+"""Figures of a run and of a sweep. Each function returns a figure without a window."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from ..training.metrics import majority_baseline
 from ..training.summary import summary_key
 from .variants import MOST, Variant
 
-_ANNOTATED = 20  # classes whose counts are written into the matrix: there is room for them
-_NAMED = 40  # classes whose names have room beside it
+_ANNOTATED = 20  # up to so many classes, counts are written into the confusion matrix
+_NAMED = 40  # up to so many classes, the axes of the matrix have names
 _ROWS = 5  # classes of which clips are drawn
-_MARKED = 200  # epochs that have a dot each
-_LONGEST, _SHORT = 60, 20  # characters of a name in a title, and beside a matrix
+_MARKED = 200  # up to so many epochs, each has a dot
+_LONGEST, _SHORT = 60, 20  # characters of a name in a title, and at the axes of a matrix
 _COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 
 
 def _plain(text: str, longest: int = _LONGEST) -> str:
-    """Return a text of users as matplotlib draws it: no formula, on one line, never hidden."""
+    """Return a user's text for matplotlib: on one line, not as a formula, visible in legends."""
     line = " ".join(printable(text).split())
     shown = line if len(line) <= longest else f"{line[: longest - 1]}…"
-    hidden = shown.startswith("_")  # from a legend
+    hidden = shown.startswith("_")  # legends leave such labels out
     return ("\u200b" if hidden else "") + shown.replace("$", "\\$")
 
 
@@ -66,7 +66,7 @@ def learning_curves(history: History, data: DataSplits) -> Figure:
 def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> Figure:
     """Draw the counts of label against prediction, a panel for each set.
 
-    Where there are many classes, only colours tell the share of each label's clips.
+    With many classes, only colours show the fraction of each label's clips.
     """
     few = len(classes) <= _ANNOTATED
     side = max(3.6, 0.42 * len(classes)) if few else 6.0
@@ -74,15 +74,15 @@ def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> F
     panels = np.atleast_1d(figure.subplots(1, len(sets)))
     for axis, (name, evaluation) in zip(panels, sets.items(), strict=True):
         counts = evaluation.confusion
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         for (i, j), count in np.ndenumerate(counts) if few else ():
-            colour = "white" if shares[i, j] > 0.5 else "black"
+            colour = "white" if fractions[i, j] > 0.5 else "black"
             axis.text(j, i, str(count), ha="center", va="center", color=colour, in_layout=False)
         axis.set(title=f"{name}, accuracy {evaluation.values['accuracy']:.3f}", xlabel="prediction")
         if len(classes) <= _NAMED:
-            names, turned = _named(classes, _SHORT), {"rotation": 30, "ha": "right"}
-            axis.set_xticks(range(len(names)), names, **turned if few else {"rotation": 90})
+            names, rotated = _named(classes, _SHORT), {"rotation": 30, "ha": "right"}
+            axis.set_xticks(range(len(names)), names, **rotated if few else {"rotation": 90})
             axis.set_yticks(range(len(names)), names)
             axis.tick_params(labelsize="medium" if few else 6)
     panels[0].set_ylabel("label" if len(classes) <= _NAMED else "label, by number")
@@ -115,16 +115,16 @@ def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
 def precision_recall_curve(
     score: NDArray[np.floating], truth: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return recall and precision at each distinct threshold, from the strictest to the loosest."""
+    """Return recall and precision at each distinct threshold, highest threshold first."""
     order = np.argsort(-score, kind="stable")
     last_of_ties = np.append(np.diff(score[order]) != 0, True)
     tp = np.cumsum(truth[order])[last_of_ties]
-    taken = np.flatnonzero(last_of_ties) + 1
-    return tp / max(1, truth.sum()), tp / taken
+    n_predicted = np.flatnonzero(last_of_ties) + 1
+    return tp / max(1, truth.sum()), tp / n_predicted
 
 
 def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
-    """Draw the first steps of a few clips of each of the first classes, as the model reads them."""
+    """Draw the first steps of a few clips of the first classes, in the encoding for the model."""
     n_shown = min(len(data.classes), _ROWS)
     shown = [np.flatnonzero(train.labels == k)[:3] for k in range(n_shown)]
     figure = Figure(figsize=(9, 1.6 * len(shown) * 1.8), layout="tight")
@@ -150,28 +150,28 @@ def variants(every: Sequence[Variant]) -> Figure:
 
     Of many variants, the first are drawn.
     """
-    found, more = every[:MOST], len(every[MOST:])
-    sets = list(dict.fromkeys(name for variant in found for name in variant.sets))
-    size = (1.5 + 4.5 * len(sets), 1.6 + 0.45 * len(found))
+    shown, more = every[:MOST], len(every[MOST:])
+    sets = list(dict.fromkeys(name for variant in shown for name in variant.sets))
+    size = (1.5 + 4.5 * len(sets), 1.6 + 0.45 * len(shown))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
     for axis, name in zip(panels, sets, strict=True):
         colour = _COLOURS.get(name)
-        for row, variant in enumerate(found):
+        for row, variant in enumerate(shown):
             if name not in variant.sets:
                 continue
             values = variant.values(summary_key("final", f"{name}/accuracy"))
             e = variant.estimate(summary_key("final", f"{name}/accuracy"))
             if e.n > 1:
                 axis.hlines(row, e.low, e.high, color=colour, linewidth=2)
-            beside = row + 0.15 + 0.2 * np.arange(len(values)) / len(values)  # equal seeds show
-            axis.plot(values, beside, "o", color=colour, alpha=0.6, markersize=4)
+            heights = row + 0.15 + 0.2 * np.arange(len(values)) / len(values)  # avoids overlap
+            axis.plot(values, heights, "o", color=colour, alpha=0.6, markersize=4)
             axis.plot(e.mean, row, "D", color=colour, markeredgecolor="black")
             baseline = variant.estimate(f"baseline/{name}_accuracy").mean
             axis.vlines(baseline, row - 0.5, row + 0.5, color="0.4", linestyle=":")
-        axis.set(title=f"{name} accuracy", xlim=(-0.02, 1.02), ylim=(len(found) - 0.5, -0.5))
+        axis.set(title=f"{name} accuracy", xlim=(-0.02, 1.02), ylim=(len(shown) - 0.5, -0.5))
         axis.grid(axis="x", color="0.92")
-    panels[0].set_yticks(range(len(found)), _named([variant.name for variant in found]))
+    panels[0].set_yticks(range(len(shown)), _named([variant.name for variant in shown]))
     figure.supxlabel(
         "dots: seeds; diamond: their mean; line: its 95 % interval; "
         "dotted: always answering the largest class"
@@ -183,10 +183,10 @@ def variants(every: Sequence[Variant]) -> Figure:
 
 
 def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) -> Figure:
-    """Draw the trials of an Optuna study in their order, and what their parameters matter."""
+    """Draw the trials of an Optuna study in order, and the importance of their parameters."""
     height = max(4.0, 1.6 + 0.4 * min(len(importance), MOST))
     figure = Figure(figsize=(11, height), layout="constrained")
-    history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
+    history, bars = figure.subplots(1, 2, width_ratios=(3, 2))
     done = [t for t in trials if t.state.name == "COMPLETE"]
     pruned = [t for t in trials if t.state.name == "PRUNED" and t.value is not None]
     failed = [t.number for t in trials if t.state.name == "FAIL"]
@@ -215,9 +215,9 @@ def search(trials: Sequence[Any], importance: dict[str, float], monitor: str) ->
     history.xaxis.get_major_locator().set_params(integer=True)
     history.legend(fontsize=8)
     names = list(importance)[:MOST]
-    shares.barh(range(len(names)), [importance[name] for name in names], color=_COLOURS["test"])
-    shares.set_yticks(range(len(names)), _named(names), fontsize=8)
-    shares.invert_yaxis()
+    bars.barh(range(len(names)), [importance[name] for name in names], color=_COLOURS["test"])
+    bars.set_yticks(range(len(names)), _named(names), fontsize=8)
+    bars.invert_yaxis()
     title = "share in the spread of the trials" if names else "too few trials to tell importance"
-    shares.set(title=title, xlim=(0, 1))
+    bars.set(title=title, xlim=(0, 1))
     return figure

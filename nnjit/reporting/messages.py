@@ -1,4 +1,4 @@
-"""Errors and warnings as one line for a person, and the exit codes that go with them."""
+"""Prints errors and warnings as one line, and sets exit codes."""
 
 import contextlib
 import errno
@@ -16,29 +16,29 @@ from ..runtime.text import open_streams, say
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
 _TOO_LARGE = ("Maximum allowed dimension exceeded", "array is too big")  # NumPy's ValueErrors
 WARNING = "nnjit: warning: "
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
 
 @contextlib.contextmanager
 def one_line_errors(last: bool = False) -> Iterator[None]:
-    """Turn errors that a user can mend into one line on stderr and exit code 1.
+    """Turn errors that a user can fix into one line on stderr and exit code 1.
 
-    Bugs keep their traceback. SIGTERM and the end of the terminal are heard as Ctrl-C is, so that a
-    run can still be closed. ``last`` is as `signals.heard` takes it.
+    Bugs keep their traceback. SIGTERM and the end of the terminal act like Ctrl-C, so that a run
+    can close its record. ``last`` is as in `signals.heard`.
     """
     open_streams()
     with signals.heard(last):
         try:
             yield
-            sys.stdout.flush()  # a signal that comes from now on ends the process at once
+            sys.stdout.flush()  # before `heard` ends: a signal after that ends the process at once
             signals.check()
         except KeyboardInterrupt:
             _exit("interrupted", _INTERRUPTED)
-        except BrokenPipeError:  # who read the output has gone, as in ... | head
+        except BrokenPipeError:  # the reader has closed the pipe, as in ... | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except Exception as error:
-            if signals.came():  # a library may make something else of an interrupt
+            if signals.came():  # a library may turn an interrupt into another error
                 _exit("interrupted", _INTERRUPTED)
             message = explain(error)
             if message is None:
@@ -53,7 +53,7 @@ def _exit(message: str, code: int = 1) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line for an error that a user can mend; None for a bug."""
+    """Return one line for an error that a user can fix; None for a bug."""
     if isinstance(error.__cause__, NnjitError):  # Hydra wraps what its plugins raise
         error = error.__cause__
     if isinstance(error, NnjitError):
@@ -68,7 +68,7 @@ def explain(error: BaseException) -> str | None:
             f"there is not enough memory ({str(error) or 'no more was given'}): lower the sizes of "
             "layers, trainer.batch_size, dataset.n_clips, duration or rate"
         )
-    from ..config import overrides  # brings Hydra, which most commands do without
+    from ..config import overrides  # imports Hydra, which most commands do not need
 
     return overrides.explain(error, sys.argv[1:])
 
@@ -77,7 +77,7 @@ def explain(error: BaseException) -> str | None:
 def one_line_warnings() -> Iterator[None]:
     """Print warnings as one line on stderr, without the source line that raised them."""
 
-    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+    def show(message: Any, category: type[Warning], *args: Any, **options: Any) -> None:
         name = "" if category is UserWarning else f" ({category.__name__})"
         say(f"{WARNING}{' '.join(str(message).split())}{name}", sys.stderr)
 

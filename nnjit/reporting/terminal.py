@@ -20,23 +20,23 @@ from ..training.summary import summary_key
 from .verdict import TITLES, Accuracy
 
 _MAX_ROWS = 40
-_PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe
-_NAME = 20  # characters of a name that fit on one line in any terminal
-_ENDLESS = 10_000  # characters, to see how wide a table would like to be
+_PLAIN_WIDTH = 200  # of a table for a file or a pipe
+_NAME = 20  # characters of a name that are on one line in any terminal
+_ENDLESS = 10_000  # characters, to measure the natural width of a table
 
 
 @final
 class PlainConsole(Console):
-    """A console that prints text as it is, in lines, titles and tables.
+    """A console that prints text unchanged, in lines, titles and tables.
 
-    The texts are names, paths and options of users: none of them is markup, an emoji code or an
-    escape sequence.
+    The texts are names, paths and options of users. They are not interpreted as markup, emoji codes
+    or escape sequences.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
         columns = str(options.get("width") or os.environ.get("COLUMNS", ""))
-        if self.is_dumb_terminal and columns.isdecimal():  # which rich takes for 80 wide
+        if self.is_dumb_terminal and columns.isdecimal():  # rich assumes a width of 80
             self.size = ConsoleDimensions(int(columns), 25)
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -45,25 +45,25 @@ class PlainConsole(Console):
 
     @property
     def is_live(self) -> bool:
-        """Whether a line can be drawn again in its place."""
+        """Whether a line can be overwritten."""
         return self.is_terminal and not self.is_dumb_terminal
 
 
 def console() -> PlainConsole:
-    """Return the console of standard output; wide and without colours where it is no terminal."""
+    """Return the console of standard output, wide and without colours if it is no terminal."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     return PlainConsole(file=sys.stdout, soft_wrap=False, width=width)
 
 
 def longest_name(width: int) -> int:
-    """Return how many characters of a name go on one line of a table of this width."""
+    """Return how many characters of a name are on one line of a table of this width."""
     return max(_NAME, width // 4)
 
 
-def whole(tables: Iterable[Table], width: int) -> Table:
-    """Return the first table that needs no more than ``width`` characters, or else the last one.
+def first_that_fits(tables: Iterable[Table], width: int) -> Table:
+    """Return the first table that fits ``width`` characters, or else the last one.
 
-    The last one folds what does not fit: a number that was cut would be another number.
+    The last one folds cells that do not fit, since a truncated number would be wrong.
     """
     out = PlainConsole()
     endless = out.options.update(width=_ENDLESS)
@@ -75,21 +75,20 @@ def whole(tables: Iterable[Table], width: int) -> Table:
     return table
 
 
-def parts_table(
+def table_of_parts(
     parts: Sequence[Sequence[Mapping[str, str]]],
     shown: Sequence[str],
     names: Container[str],
     longest: int,
 ) -> Table:
-    """Return a table of rows in parts, from their cells by title.
+    """Return a table with several parts of rows, given as cells by title.
 
     Parameters
     ----------
     shown
         The titles of its columns.
     names
-        Titles of columns that hold names, which take several lines where they are longer than
-        ``longest``.
+        Titles of columns with names, which are folded if they are longer than ``longest``.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in shown:
@@ -109,7 +108,7 @@ def parts_table(
 
 
 def live_line(progress: Progress) -> str:
-    """Return one line: where the run is (from 0 on), the last batch, time gone and to go."""
+    """Return the progress line: epoch and batch (from 0), the last batch, time gone and left."""
     return (
         f"epoch {progress.epoch}/{progress.n_epochs - 1}  "
         f"batch {progress.batch}/{progress.n_batches - 1}  "
@@ -119,7 +118,7 @@ def live_line(progress: Progress) -> str:
 
 
 def epoch_line(progress: Progress) -> str:
-    """Return one line: the last epoch's accuracy and loss for each set."""
+    """Return a line with the last epoch's accuracy and loss for each set."""
     sets = progress.history.last.sets
     values = "  ".join(
         f"{name} accuracy {e.values['accuracy']:.3f} loss {e.values['loss']:.4f}"
@@ -132,7 +131,7 @@ def epoch_line(progress: Progress) -> str:
 
 
 def job_line(title: str, record: JobRecord) -> str:
-    """Return one line: which job of a sweep, and its result or the reason why it failed."""
+    """Return a line for a job of a sweep, with its result or the reason of its failure."""
     if record.status != FINISHED:
         return f"{title}  {record.status}: {record.reason}"
     name = record.monitor.partition("/")[0]
@@ -144,29 +143,29 @@ def job_line(title: str, record: JobRecord) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a duration for people: 0.42 s, 12 s, 3:05, 1:02:03; ? where it is not known."""
+    """Return a duration as text: 0.42 s, 12 s, 3:05, 1:02:03, or ? for NaN."""
     if value != value:
         return "?"
     if value < 10:
         return f"{value:.2f} s"
     if value < 59.5:
         return f"{value:.0f} s"
-    minutes, rest = divmod(round(value), 60)
+    minutes, remainder = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{remainder:02}" if hours else f"{minutes}:{remainder:02}"
 
 
 def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table:
     """Return the table of a run: a row for each epoch, for each set its metrics.
 
-    Where that is wider than ``width`` characters, each set has rows of its own, and then rates and
-    metrics are left out. Of a long run only some epochs are shown, the best (marked *) and the last
-    among them.
+    If that is wider than ``width`` characters, each set has a separate row, and if necessary rates
+    and metrics are left out. Of a long run only some epochs are shown, with the best (marked *) and
+    the last.
     """
     layers, metrics = _distinct_rates(history), shown()
     ends = [metrics[0], metrics[-1]]
     narrow = [(layers, metrics), ([], metrics), ([], ends), ([], ends[:1])]
-    return whole(
+    return first_that_fits(
         (
             _wide_table(history, name, layers),
             *(_narrow_table(history, name, *columns) for columns in narrow),
@@ -176,13 +175,13 @@ def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table
 
 
 def verdict_table(rows: Sequence[Accuracy]) -> Table:
-    """Return the final accuracies, with what they are judged by, a line for each set."""
+    """Return a table of the final accuracies, intervals and baselines, a row for each set."""
     cells = [dict(zip(TITLES, row.cells, strict=True)) for row in rows]
-    return parts_table([cells], TITLES, (), 0)
+    return table_of_parts([cells], TITLES, (), 0)
 
 
 def best_line(history: History) -> str:
-    """Return which epoch was the best, and by what."""
+    """Return a line with the best epoch and its monitored value."""
     value = history.best.flat()[history.monitor]
     return f"Best epoch: {history.best.epoch}, by {history.monitor} {value:.4f}."
 
@@ -245,5 +244,5 @@ def _distinct_rates(history: History) -> list[str]:
 
 def _some(history: History) -> list[Epoch]:
     epochs = history.epochs
-    step, kept = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.last.epoch)
-    return [e for e in epochs if e.epoch % step == 0 or e.epoch in kept]
+    step, always = -(-len(epochs) // _MAX_ROWS), (history.best.epoch, history.last.epoch)
+    return [e for e in epochs if e.epoch % step == 0 or e.epoch in always]

@@ -1,4 +1,4 @@
-"""What accuracies are worth: each beside its interval and the guess that it must beat."""
+"""Compares accuracies with the baseline: a table with intervals, and a sentence."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from ..training.history import History
 from ..training.metrics import majority_baseline, wilson_interval
 
 TITLES = ("set", "accuracy", "95 % interval", "baseline", "clips", "tracks")
-_MOST_NAMES = 6  # in a sentence; of more it says how many
+_MOST_NAMES = 6  # in a sentence; if there are more, it gives their number
 
 
 @final
 @dataclass(frozen=True)
 class Accuracy:
-    """The final accuracy of a set, and what it takes to judge it.
+    """The final accuracy of a set, with its interval and the baseline.
 
-    ``low`` and ``high`` are Wilson's interval, as if the clips were independent; ``baseline`` is
-    the accuracy of always answering the largest class.
+    ``low`` and ``high`` are Wilson's interval, which assumes independent clips; ``baseline`` is the
+    accuracy of always predicting the most frequent class.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Accuracy:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Its line in a table, a cell for each of ``TITLES``."""
+        """The cells of its row in a table, one for each of ``TITLES``."""
         interval = f"{self.low:.3f} to {self.high:.3f}"
         counts = (str(self.n_clips), str(self.n_tracks))
         return (self.name, f"{self.value:.3f}", interval, f"{self.baseline:.3f}", *counts)
@@ -50,44 +50,46 @@ def accuracies(history: History, data: DataSplits) -> list[Accuracy]:
 
 
 def sentence(rows: Sequence[Accuracy]) -> str:
-    """Return what the last of the sets says, the one that had the least part in training."""
+    """Return a sentence on the last set, which has the least influence on training."""
     last = rows[-1]
     counts = f"{count(last.n_clips, 'clip')} of {count(last.n_tracks, 'track')}"
-    what = f"interval of the {last.name} accuracy"
+    interval = f"interval of the {last.name} accuracy"
     if last.low > last.baseline:
         return (
-            f"Better than a guess only if the {counts} are independent: the {what} lies above the "
-            "baseline."
+            f"Better than a guess only if the {counts} are independent: the {interval} lies above "
+            "the baseline."
         )
     if last.high < last.baseline:
         return (
-            f"Worse than a guess only if the {counts} are independent: the {what} lies below the "
-            "baseline."
+            f"Worse than a guess only if the {counts} are independent: the {interval} lies below "
+            "the baseline."
         )
     return (
-        f"Not told from a guess: the {what} holds the baseline, even if its {counts} are "
+        f"Not told from a guess: the {interval} holds the baseline, even if its {counts} are "
         "independent."
     )
 
 
 def comparison(name: str, means: Iterable[tuple[str, float, float, float]]) -> str:
-    """Return a sentence on accuracies of several models on one set, empty where none is judged.
+    """Return a sentence that compares models on one set with the baseline, or "".
 
     Parameters
     ----------
     name
         The set.
     means
-        What each is called, low and high of its interval, and the baseline. One whose interval is
-        NaN is left out.
+        For each model its label, low and high of its interval, and the baseline. A model whose
+        interval is NaN is left out.
     """
-    kinds: dict[str, list[str]] = {"above": [], "not told from": [], "below": []}
+    kinds: dict[str, list[str]] = {"above": [], "not phrases from": [], "below": []}
     for label, low, high, baseline in means:
         if low == low:  # not NaN: there are several seeds
-            kind = "above" if low > baseline else "below" if high < baseline else "not told from"
+            kind = "above" if low > baseline else "below" if high < baseline else "not phrases from"
             kinds[kind].append(label)
-    told = [f"{kind} the baseline: {_some(names)}" for kind, names in kinds.items() if names]
-    return f"By their intervals, mean accuracies on {name} are {'; '.join(told)}." if told else ""
+    phrases = [f"{kind} the baseline: {_some(names)}" for kind, names in kinds.items() if names]
+    if not phrases:
+        return ""
+    return f"By their intervals, mean accuracies on {name} are {'; '.join(phrases)}."
 
 
 def markdown(rows: Sequence[Accuracy]) -> str:
@@ -96,9 +98,9 @@ def markdown(rows: Sequence[Accuracy]) -> str:
 
 
 def without(description: str) -> str:
-    """Return the description of a recorded run without what `markdown` gave.
+    """Return the description of a recorded run without the part from `markdown`.
 
-    The rest begins with a block of code.
+    The part after it begins with a code block.
     """
     return description[max(description.find("```"), 0) :]
 

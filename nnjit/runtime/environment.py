@@ -1,4 +1,4 @@
-"""What a result may depend on besides its configuration: versions, source, processor."""
+"""The environment of a run, as tags: versions, source commit, processor, threads."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _PACKAGES = ("numpy", "numba", "soundfile", "soxr", "hydra-core", "mlflow")
 
 
 def environment() -> dict[str, str]:
-    """Return what a result may depend on, as tags: versions, commit, processor, threads."""
+    """Return what a result may depend on besides its configuration, as tags of a run."""
     tags = {f"version.{name}": version(name) for name in _PACKAGES}
     tags |= {"version.python": platform.python_version(), "version.nnjit": __version__}
     tags |= {"cpu": _cpu(), "cores": str(os.cpu_count()), "threads": str(get_threads())}
@@ -35,7 +35,7 @@ def _cpu() -> str:
 
 
 def _git_commit() -> str:
-    """Return the commit of nnjit's own source where it is a checkout, with + if it was changed."""
+    """Return the commit of nnjit's source if it is a checkout, with + if files were changed."""
     source = Path(__file__).parents[2]
     if not (source / ".git").exists():
         return ""

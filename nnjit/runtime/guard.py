@@ -1,8 +1,8 @@
-"""Runs a command, and ends it with all that it started when standard input ends.
+"""Runs a command; when standard input closes, ends it and every process that it started.
 
-``python guard.py COMMAND...`` is for a process that holds the other end of that pipe: the system
-closes it however that process ends, kill -9 included. The guard leads a group of processes, and
-imports nothing of nnjit, to start at once.
+A parent starts ``python guard.py COMMAND...`` with a pipe as standard input. The system closes the
+pipe however the parent ends, kill -9 included. The guard leads a process group. It imports nothing
+of nnjit, so that it starts at once.
 """
 
 import os
@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 
-_GRACE = 0.3  # seconds that the command may take to end: a server has nothing to lose
+_GRACE = 0.3  # seconds that the command may take to end: a server has nothing to save
 
 
 def main() -> None:
-    """Run the command and end with it."""
+    """Run the command and wait for its end."""
     command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `_end` sends it to the whole group
     threading.Thread(target=_watch, args=(command,), daemon=True).start()
@@ -32,7 +32,7 @@ def _watch(command: "subprocess.Popen[bytes]") -> None:
 
 
 def _end(command: "subprocess.Popen[bytes]", name: str) -> None:
-    """Send a signal to the group, only to the command where there are no groups."""
+    """Send a signal to the group, or to the command alone where there are no groups."""
     if hasattr(os, "killpg"):
         os.killpg(0, getattr(signal, name))
     else:

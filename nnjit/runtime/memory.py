@@ -1,4 +1,4 @@
-"""Arrays for the kernels, aligned to cache lines: two threads never write to one line."""
+"""Arrays for the kernels, aligned to cache lines, so that two threads never write to one line."""
 
 import os
 from pathlib import Path
@@ -12,22 +12,22 @@ _SMALL = 1 << 18  # bytes; below, aligning takes longer than it saves
 
 
 def total() -> int | None:
-    """Return the bytes of memory that this process may have, None where that cannot be told."""
+    """Return the bytes of memory that this process may use, None where that is not known."""
     try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not of POSIX
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
         return None
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        return min(found, int(limit))
-    except (OSError, ValueError):  # no limit, or another way to set one
-        return found
+        return min(physical, int(limit))
+    except (OSError, ValueError):  # no limit, or one that is not set by cgroup v2
+        return physical
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array as `numpy.empty` does; a large one begins at a line of the cache.
+    """Return an array as `numpy.empty` does; a large one begins at a cache line.
 
-    No row of 16 numbers then lies in two lines, of which threads would fight for one.
+    A row of 16 numbers then never straddles two lines, which would cause false sharing.
     """
     rows: NDArray[Any] = np.empty(shape, dtype)
     if rows.nbytes < _SMALL:

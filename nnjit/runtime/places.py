@@ -1,4 +1,4 @@
-"""Folders as people name them, and processes that have no home."""
+"""Paths as users write them, and a home folder for processes that have none."""
 
 import atexit
 import contextlib
@@ -10,16 +10,16 @@ from pathlib import Path
 
 
 def given_path(text: str | Path) -> Path:
-    """Return a path that a person has written: ``~`` is the home, where there is one."""
+    """Return a path that a user has written: ``~`` is the home folder, if there is one."""
     with contextlib.suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
 
 
 def have_home() -> None:
-    """Give a process whose user is not known to the system an empty home, and a name.
+    """Set a home folder (empty) and a user name where the system knows none.
 
-    MLflow asks for the home while it is imported, and for the name in every run.
+    MLflow asks for the home folder when it is imported, and for the name in every run.
     """
     try:
         Path.home()

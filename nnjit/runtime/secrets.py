@@ -1,4 +1,4 @@
-"""What must not get on record or on a screen: passwords, tokens, keys."""
+"""Hides passwords, tokens and keys in what is recorded or printed."""
 
 import os
 import re
@@ -35,14 +35,14 @@ _KINDS = (
 _VARIABLE = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN(S|_|$)|CREDENTIAL|API_?KEY|_KEY$|_PASS$|_PWD$", re.I
 )
-_LEAST = 6  # characters of a secret: shorter ones are parts of ordinary words
+_LEAST = 6  # characters of a secret: shorter ones occur in ordinary words
 
 
 def without_passwords(value: Any) -> Any:
-    """Return a text, or a list or dict with texts, with ``***`` for what is secret.
+    """Return a text, or a list or dict with texts, with ``***`` in the place of secrets.
 
-    That is passwords, tokens and keys in addresses, queries and connection strings, and the values
-    of environment variables that are named like secrets.
+    Secrets are passwords, tokens and keys in addresses, queries and connection strings, and the
+    values of environment variables that are named like secrets.
     """
     if isinstance(value, dict):
         return {key: without_passwords(entry) for key, entry in value.items()}
@@ -57,13 +57,13 @@ def without_passwords(value: Any) -> Any:
 
 
 def _of_environment() -> list[str]:
-    """Return the secrets in the environment, the longest first: one may be part of another."""
-    found = {v for k, v in os.environ.items() if len(v) >= _LEAST and _VARIABLE.search(k)}
-    return sorted(found, key=len, reverse=True)
+    """Return the secrets in the environment, longest first: one may contain another."""
+    secrets = {v for k, v in os.environ.items() if len(v) >= _LEAST and _VARIABLE.search(k)}
+    return sorted(secrets, key=len, reverse=True)
 
 
 def hide(folder: Path, pattern: str = "*.yaml") -> None:
-    """Write the files of a folder again without what is secret, where they hold any."""
+    """Replace the secrets in the files of a folder by ``***``."""
     for path in folder.glob(pattern):
         text = path.read_text(encoding="utf-8")
         if (shown := without_passwords(text)) != text:

@@ -1,11 +1,11 @@
-"""Ctrl-C, SIGTERM and SIGHUP: they end what is under way, once, and let it close its record.
+"""Ctrl-C, SIGTERM and SIGHUP interrupt the work once, so that it can close its record.
 
-The first signal raises KeyboardInterrupt in the main thread. Those that follow are ignored while
-that exception is on its way: they would break off the writing of a checkpoint or of a record. One
-that comes late ends the process at once, as something does not come to its end.
+The first signal raises KeyboardInterrupt in the main thread. While that exception propagates,
+further signals are ignored: they would interrupt the writing of a checkpoint or of a record. A
+signal that comes ten seconds later ends the process at once, since something hangs.
 
-Python drops an exception that is raised in a destructor or in a callback of C code. Such a signal
-is raised again, a moment later or at the next `check`.
+Python drops an exception that is raised in a destructor or in a callback of C code. The exception
+of such a signal is raised again, a moment later or at the next `check`.
 """
 
 import _thread
@@ -24,28 +24,28 @@ from typing import Any, final
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 NUMBERS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _HANGUP = getattr(signal, "SIGHUP", 0)
-_LATE = 10.0  # seconds after the first signal from which on another one ends the process at once
+_LATE = 10.0  # seconds after the first signal; another one then ends the process at once
 _AGAIN = 0.05  # seconds until a signal whose exception was dropped is raised again
 _DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 
 
 @final
 class Interrupted(KeyboardInterrupt):
-    """What the first of some signals raises."""
+    """Raised by the first of several signals."""
 
 
 @final
 class _State:
-    """What came, and what became of it; only the main thread changes it."""
+    """The signal that came, and its exception; only the main thread changes this."""
 
     def __init__(self) -> None:
         self.heard = False  # handlers are in place
-        self.holds = 0
+        self.holds = 0  # nested `held` blocks
         self.number = 0  # of the first signal
         self.came = 0.0
-        # The exception lives as long as it is on its way or being handled, no longer.
+        # The exception exists only while it propagates or is being handled.
         self.error: weakref.ref[Interrupted] | None = None
-        self.before: dict[int, Any] = {}  # the handlers that `_handle` stands in for
+        self.before: dict[int, Any] = {}  # the handlers that `_handle` replaces
 
 
 _state = _State()
@@ -53,17 +53,18 @@ _state = _State()
 
 @contextlib.contextmanager
 def heard(last: bool = False) -> Iterator[None]:
-    """Have signals raise KeyboardInterrupt inside, once.
+    """Make the first signal raise KeyboardInterrupt inside the block.
 
-    Handlers that others have put in place stay, as do signals that are ignored (nohup). Where a
-    signal would have ended the process without a word, as SIGTERM does, it does so afterwards.
+    Handlers that others have installed stay, as do signals that are ignored (nohup). A signal
+    whose default is to end the process, such as SIGTERM, ends it after the block.
+
 
     Parameters
     ----------
     last
-        The process ends after the block, with an exit code of its own: once a signal came, later
-        ones are ignored. Where none came, all is done and recorded, and one ends the process
-        without a word.
+        The caller ends the process after the block, with its own exit code. If a signal came,
+        later ones are ignored. If none came, everything is recorded, and a later signal ends the
+        process at once.
     """
     if _state.heard or not _in_main_thread():
         yield
@@ -80,8 +81,8 @@ def heard(last: bool = False) -> Iterator[None]:
         yield
         check()
     finally:
-        # Up to the first call no exception can be raised; from there on `_handle` puts back what
-        # this block did not.
+        # No exception can be raised before the first call here. After it, `_handle` restores the
+        # handlers that this block did not.
         number, _state.number = _state.number, 0
         _state.heard, _state.error, _state.holds = False, None, 0
         sys.unraisablehook = hook
@@ -96,9 +97,9 @@ def heard(last: bool = False) -> Iterator[None]:
 
 
 def obey_parent() -> None:
-    """Have SIGTERM alone interrupt this process, a worker: it comes from the one that started it.
+    """Let only SIGTERM interrupt this process, a worker; its parent sends it.
 
-    Ctrl-C and the end of a terminal reach that one too, which ends its workers in order.
+    Ctrl-C and the end of a terminal also reach the parent, which then ends its workers in order.
     """
     sys.unraisablehook = _raise_again
     for number in NUMBERS:
@@ -108,10 +109,10 @@ def obey_parent() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Let signals wait until the block is done.
+    """Delay signals until the block is done.
 
-    A transaction that is broken off in Python code may keep its lock on an SQLite file as long as
-    the traceback lives.
+    A transaction that is interrupted in Python code may keep its lock on an SQLite file as long as
+    the traceback exists.
     """
     if not _in_main_thread():  # Python handles signals only there
         yield
@@ -126,14 +127,14 @@ def held() -> Iterator[None]:
 
 
 def came() -> bool:
-    """Tell whether a signal came since signals are heard."""
+    """Tell whether a signal has come inside the current `heard` block."""
     return bool(_state.number)
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where a signal came whose exception was dropped, or not raised yet.
+    """Raise KeyboardInterrupt if a signal came whose exception was dropped or not raised yet.
 
-    Long work calls it between its parts.
+    Long work calls it between its steps.
     """
     if _state.number and _in_main_thread():
         _raise()
@@ -164,7 +165,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_terminal() -> None:
-    """Where the terminal has gone, let output lead nowhere: an error would keep records open."""
+    """Discard output if the terminal is gone: an error on writing would keep records open."""
     for stream in (1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
@@ -172,20 +173,21 @@ def _leave_terminal() -> None:
 
 
 def _raise() -> None:
-    on_its_way = _state.error is not None and _state.error() is not None
-    if not on_its_way and not _state.holds:
+    propagating = _state.error is not None and _state.error() is not None
+    if not propagating and not _state.holds:
         raise _new_error()
 
 
 def _new_error() -> Interrupted:
-    # Not in `_raise`, whose frame the traceback holds: a local name there would keep it alive.
+    # Not in `_raise`: the traceback holds its frame, and a local name there would keep the
+    # exception alive.
     error = Interrupted()
     _state.error = weakref.ref(error)
     return error
 
 
 def _raise_again(dropped: Any) -> None:
-    """Do what `sys.unraisablehook` does, but for an interrupt: that is raised again."""
+    """Replace `sys.unraisablehook`: an interrupt that Python dropped is raised again."""
     if not isinstance(dropped.exc_value, Interrupted):
         sys.__unraisablehook__(dropped)
         return
@@ -197,7 +199,7 @@ def _raise_again(dropped: Any) -> None:
 def _send_again() -> None:
     if not (number := _state.number):
         return
-    if hasattr(signal, "pthread_kill"):  # it ends a system call that waits
+    if hasattr(signal, "pthread_kill"):  # it also ends a system call that blocks
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
         _thread.interrupt_main(signal.Signals(number))

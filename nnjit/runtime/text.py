@@ -1,4 +1,4 @@
-"""Text of users on its way to a terminal: printed as it is, whatever the terminal can show."""
+"""Makes text safe to print: without control characters, and in any encoding of the terminal."""
 
 import codecs
 import contextlib
@@ -9,48 +9,49 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-_ASCII = {"±": "+-", "…": "..."}  # of nnjit's own lines
-# Control characters, those that turn the direction of text, halves of characters (odd file names).
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_REPLACE = "nnjit.replace"  # a handler of errors in encoding
+_ASCII = {"±": "+-", "…": "..."}  # characters that nnjit prints
+# Control characters, direction overrides, and surrogates (bytes of undecodable file names).
+_UNSAFE = re.compile(
+"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_REPLACE = "nnjit.replace"  # the name of a codec error handler
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    r"""Return a text without what a terminal would obey, or cannot show.
+    r"""Return a text without control characters and without characters that ``encoding`` lacks.
 
-    Control characters, as in the escape sequences that colour or clear a terminal, and characters
-    that ``encoding`` lacks, come back as ``\x1b`` and the like. Line breaks and tabs stay.
+    They become ``\x1b`` and the like, so that no escape sequence colours or clears the terminal.
+    Line breaks and tabs stay.
     """
-    text = _OBEYED.sub(lambda found: _escaped(found[0]), text)
+    text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)
     return text.encode(encoding, _REPLACE).decode(encoding)
 
 
 def markdown_text(text: str) -> str:
-    """Return Markdown that reads as the text, in a line or a cell of a table."""
+    """Return a text with Markdown's special characters escaped, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&])", r"\\\1", " ".join(printable(text).split()))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown whose cells read as these texts."""
+    """Return a Markdown table with these texts, escaped, in its cells."""
     first, *others = (list(map(markdown_text, cells)) for cells in (header, *rows))
     lines = [first, ["---"] * len(first), *others]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def count(n: int, what: str) -> str:
-    """Return a number of things, as "1 run" or "2 runs"."""
-    return f"{n} {what}" + "s" * (n != 1)
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun, as "1 run" or "2 runs"."""
+    return f"{n} {noun}" + "s" * (n != 1)
 
 
 def markdown_block(text: str) -> str:
-    """Return Markdown that shows the text as it is, whatever backticks it has."""
+    """Return a Markdown code block with the text; the fence is longer than any in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{printable(text)}\n{fence}"
 
 
 def say(line: str, file: IO[str] | None = None) -> None:
-    """Print a line at once, as it is."""
+    """Print a line and flush."""
     print(printable(line), file=sys.stdout if file is None else file, flush=True)
 
 
@@ -59,7 +60,7 @@ def _escaped(c: str) -> str:
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for characters that an encoding lacks."""
+    """Return a replacement for characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -70,15 +71,16 @@ codecs.register_error(_REPLACE, _replace)
 
 
 def open_streams() -> None:
-    """Make standard output and error ready: open, and able to take any text.
+    """Open the standard streams if they are closed, and let them encode any text.
 
-    What a shell has closed (``>&-``) leads nowhere from now on. Left closed, its number would go to
-    the next file that is opened, a database perhaps, and what libraries print would go there too.
+    A stream that the shell closed (``>&-``) is opened on the null device. Left closed, its file
+    descriptor would go to the next file that is opened, perhaps a database, and libraries would
+    print into that.
     """
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # the lowest number that is free is this one
+        except OSError:  # closed, so the lowest free descriptor is this one
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -1,10 +1,10 @@
-"""Threads: one number for the whole process, and a loop over independent pieces of work.
+"""Threads: one count for the whole process, and loops over independent pieces of work.
 
-Results never depend on the number of threads: only the shape of the data decides the pieces,
-each writes its own output, and what is summed is summed in the order of the pieces.
+Results never depend on the number of threads: only the shape of the data decides the pieces, each
+piece writes its own output, and sums are taken in the order of the pieces.
 
-A signal is handled only in the main thread, and only between two calls of kernels. So no call is
-long, and where one thread fails or is interrupted, the others stop before their next call.
+Python handles a signal only in the main thread, and only between two calls of kernels. Therefore
+no call is long. When one thread fails or is interrupted, the others stop before their next call.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from ..errors import ConfigError
 from ..kernels.team import BEGUN, DONE, POSTED, SPINNING, hand_over, spin, spin_for_job
 from . import signals
 
-# Some milliseconds: to wake a sleeping thread takes as long as a small batch.
+# Some milliseconds of spinning: waking a sleeping thread takes as long as a small batch.
 _max_spins = 5_000_000
-# Some microseconds: until a worker has begun its only kernel, and until it has done what it does in
-# Python between two kernels. Two threads that come back to Python at once wait for the GIL.
+# Some microseconds: until a worker has begun its only kernel, and until it has run its Python code
+# between two kernels. Two threads that return to Python at the same time compete for the GIL.
 _BEGIN_SPINS, _APART_SPINS = 3_000, 20_000
-_WORTH_A_SPAN = 1e6  # multiplications that are worth handing to another thread
+_WORTH_A_SPAN = 1e6  # multiplications for which handing work to another thread pays
 MOST_IN_A_CALL = 2e9  # multiplications: a tenth of a second of a slow core
 _SLEEP_SECONDS = 2e-4  # while a worker does long work
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _n_threads = 0
 _workers: list["_Worker"] = []
-# Held while the workers are at work. A signal between two instructions may leave it to a thread
-# that does not use them any more; that thread can take it again, and gives all of it back.
+# Locked while the workers are in use. A signal between two instructions may leave it locked by a
+# thread that has stopped using them. That thread can acquire it again, and then releases it fully.
 _busy = threading.RLock()
 
 
@@ -54,24 +54,25 @@ _inside = _Inside()
 
 
 class _GivenUpError(BaseException):
-    """Ends what a thread does for others who have no use for it any more."""
+    """Ends the work of a thread whose result is no longer needed."""
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may run on, or its share of them.
+    """Return the number of cores that this process may use.
 
-    Who starts several jobs on one machine (joblib, Ray, Slurm) tells each its share in
-    OMP_NUM_THREADS, as it does for other numerical libraries.
+    A program that starts several jobs on one machine (joblib, Ray, Slurm) sets OMP_NUM_THREADS to
+    the number of cores of each job, as for other numerical libraries.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores or 1, int(share)) if share.isdigit() and int(share) else cores or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores or 1, int(limit)) if limit.isdigit() and int(limit) else cores or 1
 
 
 def set_threads(n: int | None = None) -> int:
     """Use ``n`` threads from now on (None: one for each core) and return their number.
 
-    BLAS is held at one thread: its products here are small, and the tiles above it share the cores.
+    BLAS is limited to one thread: its products are small here, and the threads that call it already
+    use all cores.
     """
     global _n_threads
     if n is not None and n < 1:
@@ -83,9 +84,9 @@ def set_threads(n: int | None = None) -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep freed arrays for the next batch, as far as it can be told to.
+    """Let the C library keep freed arrays for the next batch, where it has such a setting.
 
-    Fresh pages from the system would take as long as the work of a small network.
+    For a small network, new pages from the system would take as long as the computation.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has these settings
         libc = ctypes.CDLL(None)
@@ -99,9 +100,9 @@ def get_threads() -> int:
 
 
 def free_threads() -> int:
-    """Return how many threads a piece of work may use here: one inside the work of another.
+    """Return how many threads the calling thread may use; a worker may use only itself.
 
-    Kernels that are not compiled keep the GIL: there it is one too.
+    Kernels that are not compiled hold the GIL, so it is one there too.
     """
     return 1 if numba.config.DISABLE_JIT or _inside.worker else get_threads()
 
@@ -109,12 +110,12 @@ def free_threads() -> int:
 def for_each(function: Callable[[int], None], n: int, spins: int = _APART_SPINS) -> None:
     """Call ``function(i)`` for i in range(n), on several threads where there are several.
 
-    ``spins`` is how long a thread that handed work to another spins without the GIL.
+    ``spins`` is how long a thread spins without the GIL after it handed work to another.
     """
     if n == 1 and _n_threads:
         function(0)
         return
-    indices = iter(range(n))  # all threads draw from it
+    indices = iter(range(n))  # shared: each thread takes the next index
 
     def drain() -> None:
         for i in indices:
@@ -127,19 +128,19 @@ def for_each(function: Callable[[int], None], n: int, spins: int = _APART_SPINS)
         return
     try:
         if _busy.acquire(blocking=False):
-            _at_once([drain] * threads, spins=spins)
+            _run_jobs([drain] * threads, spins=spins)
         else:
             drain()
     finally:
-        _give_back()
+        _release_workers()
 
 
 def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None:
     """Call ``function(begin, end)`` for spans that cover range(n), one for each thread.
 
-    ``work`` is the number of multiplications in all: little is not shared. A span is best one call
-    of a kernel: a thread that comes back to Python between two may find the others there. Only a
-    call that would be long is made in several.
+    ``work`` is the total number of multiplications; a small amount stays on one thread. A span
+    should be one call of a kernel, since threads compete for the GIL between calls. Only a span
+    that would take long is split into several.
     """
     threads = max(1, min(free_threads(), n, int(work / _WORTH_A_SPAN)))
     spans = max(1, min(n, threads * ceil(work / threads / MOST_IN_A_CALL)))
@@ -147,9 +148,9 @@ def for_spans(function: Callable[[int, int], None], n: int, work: float) -> None
 
 
 def check_wanted() -> None:
-    """Raise where nobody waits for what this thread does, or a signal did not come through.
+    """Raise if the result of this thread is no longer needed, or if a signal is pending.
 
-    What makes several calls of kernels calls this before each.
+    Code that makes several calls of kernels calls this before each.
     """
     signals.check()
     if _inside.errors:
@@ -159,33 +160,34 @@ def check_wanted() -> None:
 def run_team(
     member: Callable[[Any], None], shares: Sequence[Any], give_up: Callable[[], None]
 ) -> None:
-    """Call ``member(share)`` for all shares at the same time, as they wait for each other.
+    """Call ``member(share)`` for all shares at the same time: the members wait for each other.
 
-    Where one fails or is interrupted, ``give_up()`` has none wait any more; its error is raised.
+    If one fails or is interrupted, ``give_up()`` ends the waiting of the others, and its error is
+    raised.
     """
     try:
         _busy.acquire()
-        _at_once([partial(member, share) for share in shares], give_up)
+        _run_jobs([partial(member, share) for share in shares], give_up)
     finally:
-        _give_back()
+        _release_workers()
 
 
-def _give_back() -> None:
-    """Let other threads have the workers, if this one had them."""
-    with contextlib.suppress(RuntimeError):  # it has no hold any more
+def _release_workers() -> None:
+    """Release the workers for other threads, if this thread holds them."""
+    with contextlib.suppress(RuntimeError):  # raised once the lock is released completely
         while True:
             _busy.release()
 
 
-def _at_once(
+def _run_jobs(
     jobs: Sequence[Callable[[], None]],
     give_up: Callable[[], None] = lambda: None,
     spins: int = _BEGIN_SPINS,
 ) -> None:
-    """Call the first job here and each other one on a worker, and wait for all.
+    """Call the first job in this thread and each other one on a worker, and wait for all.
 
-    Where one fails, or this thread is interrupted, the others are given up. The error is raised
-    when all have come to an end.
+    If one fails, or this thread is interrupted, the others are given up. The error is raised after
+    all have ended.
     """
     while len(_workers) < len(jobs) - 1:
         _workers.append(_Worker())
@@ -222,7 +224,7 @@ def _at_once(
         try:
             raise failure
         finally:
-            errors.clear()  # their tracebacks hold this frame, and so the arrays of all
+            errors.clear()  # their tracebacks refer to this frame, and so to all its arrays
             del failure
 
 
@@ -232,24 +234,24 @@ def _nothing() -> None:
 
 @final
 class _Worker:
-    """A thread that does one job after the other, and spins for a while before it sleeps.
+    """A thread that runs one job after another, and spins for a while before it sleeps.
 
-    Threads read ``_counts`` without the GIL: the numbers of jobs posted, begun and done, and
-    whether the worker spins.
+    Threads read ``_counts`` without the GIL: the numbers of the jobs that were posted, begun and
+    done, and whether the worker spins.
     """
 
     def __init__(self) -> None:
         self._job = _nothing
         self._number = 0
         self._counts = np.zeros((4, 16), np.int64)
-        # A lock alone: an Event interrupted inside would keep a lock of its own for ever.
+        # A plain lock: an Event that is interrupted inside would keep its internal lock for ever.
         self._sleeping = threading.Lock()
         self._sleeping.acquire()
         self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
         self._thread.start()
 
     def post(self, job: Callable[[], None], spins: int) -> None:
-        """Start a job, and spin so many times without the GIL."""
+        """Start a job, and then spin ``spins`` times without the GIL."""
         self._job = job
         self._number += 1
         if self._counts[SPINNING, 0] and _max_spins:
@@ -262,15 +264,15 @@ class _Worker:
         """Wait for the end of the job."""
         spins = max(_max_spins, 1)
         while not spin(self._counts, DONE, self._number, spins):
-            spins = 1  # it is long work: leave the core to others
-            self._counts[POSTED, 0] = self._number  # a signal may have broken `post` off
+            spins = 1  # the job is long: leave the core to other threads
+            self._counts[POSTED, 0] = self._number  # a signal may have interrupted `post`
             self._wake()
             time.sleep(_SLEEP_SECONDS)
             if not self._thread.is_alive():
                 raise RuntimeError("a thread of nnjit has ended")
 
     def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it does not sleep, and will look
+        with contextlib.suppress(RuntimeError):  # it is awake, and will see the new job
             self._sleeping.release()
 
     def _serve(self) -> None:
@@ -280,40 +282,40 @@ class _Worker:
                 while self._counts[POSTED, 0] < job:
                     self._sleeping.acquire()
             self._counts[BEGUN, 0] = job
-            work, self._job = self._job, _nothing  # what it holds may be large
+            work, self._job = self._job, _nothing  # a job may refer to large arrays
             work()
             del work
 
 
 @final
-class _SignalsWait(event.Listener):
-    """Lets signals wait while Numba compiles or loads a kernel, a second at most.
+class _DelayedSignals(event.Listener):
+    """Delays signals while Numba compiles or loads a kernel, a second at most.
 
-    An exception inside may leave Numba's lock to this thread for ever, and the workers, which load
-    kernels too, would wait for it.
+    An exception there may leave Numba's lock locked for ever, and the workers, which load kernels
+    too, would wait for it.
     """
 
     def __init__(self) -> None:
-        self._held: list[contextlib.AbstractContextManager[None]] = []
+        self._delays: list[contextlib.AbstractContextManager[None]] = []
 
     def on_start(self, event: Any) -> None:
-        """Hold signals back: the lock is taken next."""
+        """Delay signals: Numba takes its lock next."""
         if threading.current_thread() is threading.main_thread():
-            held = signals.held()
-            held.__enter__()
-            self._held.append(held)
+            delay = signals.held()
+            delay.__enter__()
+            self._delays.append(delay)
 
     def on_end(self, event: Any) -> None:
-        """Raise the interrupt that was held back: the lock has been given back."""
-        if self._held and threading.current_thread() is threading.main_thread():
-            self._held.pop().__exit__(None, None, None)
+        """Raise a delayed interrupt: Numba has released its lock."""
+        if self._delays and threading.current_thread() is threading.main_thread():
+            self._delays.pop().__exit__(None, None, None)
 
 
-event.register("numba:compiler_lock", _SignalsWait())
+event.register("numba:compiler_lock", _DelayedSignals())
 
 
 def _forget_workers() -> None:
-    # Threads do not survive a fork; a child that waited for them would hang.
+    # Threads do not exist in a forked child; waiting for them would hang.
     global _busy
     _workers.clear()
     _busy = threading.RLock()

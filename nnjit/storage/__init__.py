@@ -1,1 +1,1 @@
-"""Files: models and other plain values, records of jobs, atomic writes."""
+"""Files: models and other plain values, records of jobs, atomic writing."""

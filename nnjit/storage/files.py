@@ -1,14 +1,14 @@
-"""Write and read files, models above all, without ever running what is in them.
+"""Writes and reads model files and other files of plain values, without running code from them.
 
 A file is a pickle of dicts, lists, strings, numbers and bytes only; arrays are raw bytes with
-dtype and shape. Reading refuses every pickle that asks for anything else, a class or function above
-all, so no foreign code can run. A model file holds the architecture, the weights, the encoding and
-the classes.
+dtype and shape. Reading refuses every pickle that asks for anything else, such as a class or a
+function, so no foreign code can run. A model file holds the architecture, the weights, the encoding
+and the classes.
 
-What a file says of itself is believed only up to what it holds. First every opcode is looked at,
-then every value: its type, how many there are, how long and how deep. Then the shapes follow from
-the architecture and are compared with the arrays in the file, and only then is memory taken: less
-than four times the size of the file and 64 MB in all.
+Reading checks before it takes memory. First every opcode is checked, then every value: its type,
+and the number, length and depth of values. Then the shapes that follow from the architecture are
+compared with the arrays in the file. Only then is memory taken for the model: less than four times
+the size of the file and 64 MB in all.
 """
 
 import hashlib
@@ -40,8 +40,9 @@ _MOST_DEPTH = 32
 _MOST_BITS = 160  # of a whole number; the state of a random stream has 128
 _DTYPES = ("<f4", "<f8", "<i8", "|b1")
 Groups = Mapping[str, Mapping[str, NDArray[Any]]]  # layer -> name -> array
-# All that plain values need, in the protocol that `write` uses. Others are more than plain values,
-# or bombs: PUT makes a table as large as a number says, tuples are hashed again and again as keys.
+# The opcodes for plain values in the protocol that `write` uses. Others make more than plain values
+# or exhaust memory and time: PUT makes a table as large as its argument, nested tuples as keys are
+# hashed again and again.
 _OPCODES = (
     *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET"),
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -58,13 +59,13 @@ class Format:
     Attributes
     ----------
     name : str
-        What messages call it, after "nnjit".
+        The kind of file, for messages: "model", "checkpoint".
     version : int
-        Files of another one are refused.
+        Files of another version are refused.
     keys : tuple of str
-        What a file holds.
+        The keys that every file holds.
     error : type
-        Raised for everything that is wrong with a file.
+        Raised for every fault of a file.
     """
 
     name: str
@@ -73,12 +74,12 @@ class Format:
     error: type[NnjitError]
 
     def write(self, path: str | Path, content: dict[str, Any]) -> None:
-        """Write a file; the old one stays until the new one is whole.
+        """Write a file; an old one is replaced only when the new one is complete.
 
         Raises
         ------
         NnjitError
-            The format's own: where a value is not plain, so that it could not be read back.
+            The format's ``error``: a value is not plain, so that it could not be read back.
         """
         try:
             _check_plain(content)
@@ -94,7 +95,7 @@ class Format:
         Raises
         ------
         NnjitError
-            The format's own: where the file is missing, too large, not of this format, damaged or
+            The format's ``error``: the file is missing, too large, not of this format, damaged or
             altered.
         """
         document = self._load(Path(path))
@@ -144,13 +145,13 @@ MODEL = Format("model", 1, ("config", "weights", "extra"), ModelFileError)
 
 
 def write(path: str | Path, model: Sequential, extra: dict[str, Any]) -> None:
-    """Write a model and ``extra``, plain values, to a file; the old one stays until it is whole."""
+    """Write a model and ``extra``, plain values, to a file, atomically."""
     weights = pack_groups(model.params)
     MODEL.write(path, {"config": model.config(), "weights": weights, "extra": extra})
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file such that another process sees the old content or the new, never a part."""
+    """Write a file so that another process sees either the old content or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -178,7 +179,7 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
         model = Sequential.from_config(parts["config"], unpack_groups(parts["weights"]))
         if not isinstance(parts["extra"], dict):
             raise ModelFileError(f"what goes with the model is {short(parts['extra'])}")
-    except Exception as error:  # whatever the values lead to
+    except Exception as error:  # altered values can cause any error
         raise ModelFileError(f"{path} is damaged or altered: {short(error)}") from None
     return model, parts["extra"]
 
@@ -188,7 +189,7 @@ class _RefusedError(Exception):
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values; every class or function that a pickle asks for is refused."""
+    """Reads plain values; refuses every class or function that a pickle asks for."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise _RefusedError(f"it asks for {module}.{name}, and a file of nnjit asks for nothing")
@@ -198,19 +199,19 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _check_opcodes(content: bytes) -> None:
-    """Refuse a pickle that asks for more than plain values, or for very many, before it is read."""
+    """Refuse a pickle, before it is read, that asks for more than plain values or for too many."""
     for n, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         if opcode.name not in _OPCODES:
-            what = f" {short(argument)}" if isinstance(argument, str) else ""
-            raise _RefusedError(f"it asks for {opcode.name}{what}, as no file of nnjit does")
+            name = f" {short(argument)}" if isinstance(argument, str) else ""
+            raise _RefusedError(f"it asks for {opcode.name}{name}, as no file of nnjit does")
         if n > _MOST_OPCODES:
             raise _RefusedError("it holds more values than any file of nnjit")
 
 
 def _check_plain(document: Any, size: int = MAX_BYTES) -> None:
-    """Refuse values that are not plain, or that would grow when they are written out.
+    """Refuse values that are not plain, or that are larger than their file.
 
-    A few bytes can hold lists of the same list; so what stands twice counts twice.
+    A few bytes can encode lists of the same list; so a value counts each time that it occurs.
 
     Parameters
     ----------
@@ -219,10 +220,10 @@ def _check_plain(document: Any, size: int = MAX_BYTES) -> None:
     size
         The most bytes that arrays may take.
     """
-    pending, seen, n_text, n_bytes = [(document, 0)], 0, 0, 0
+    pending, n_values, n_text, n_bytes = [(document, 0)], 0, 0, 0
     while pending:
         value, depth = pending.pop()
-        kind, seen = type(value), seen + 1
+        kind, n_values = type(value), n_values + 1
         if kind is dict:
             if any(type(key) is not str for key in value):
                 raise _RefusedError("it has keys that are no text")
@@ -238,7 +239,7 @@ def _check_plain(document: Any, size: int = MAX_BYTES) -> None:
             raise _RefusedError(f"it has a whole number of {value.bit_length()} bits")
         elif kind not in (int, float, bool, type(None)):
             raise _RefusedError(f"it holds a {kind.__name__}")
-        if seen + len(pending) > _MOST_VALUES:
+        if n_values + len(pending) > _MOST_VALUES:
             raise _RefusedError("it holds more values than any file of nnjit")
         if n_text > _MOST_TEXT or n_bytes > size or depth > _MOST_DEPTH:
             raise _RefusedError("it holds longer or deeper values than any file of nnjit")
@@ -269,7 +270,7 @@ def pack_groups(groups: Groups) -> dict[str, Any]:
 
 
 def unpack_groups(packed: dict[str, Any]) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return new arrays from `pack_groups`; ConfigError where one is not sound."""
+    """Return new arrays from `pack_groups`; ConfigError where one is not valid."""
     if not fits(packed, dict[str, dict[str, Any]]):
         raise ConfigError(f"arrays by layer and name are {short(packed)}")
     return {key: {name: unpack(w) for name, w in group.items()} for key, group in packed.items()}
@@ -286,7 +287,7 @@ def weights_digest(model: Sequential) -> str:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Hash everything, bytes included, in one canonical order."""
+    """Return a hash of all values, bytes included, that does not depend on the order of keys."""
     digest = hashlib.sha256()
 
     def plain(value: Any) -> Any:

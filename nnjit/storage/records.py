@@ -1,4 +1,4 @@
-"""What the jobs of a sweep leave behind: a small file each, for the table and for resuming."""
+"""Records of the jobs of a sweep: a small file for each job, for the table and for resuming."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,9 +13,9 @@ from .files import write_atomically
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 _STATUS = (RUNNING, FINISHED, FAILED, KILLED)
-_PLAN, _FOLDER = "sweep.json", "records"
+_MANIFEST, _FOLDER = "sweep.json", "records"
 _MOST_BYTES = 1 << 26
-_LARGEST = 1e300  # their mean stays a number
+_LARGEST = 1e300  # so that a mean of values stays finite
 
 
 @final
@@ -23,7 +23,7 @@ _LARGEST = 1e300  # their mean stays a number
 class JobRecord:
     """One job of a sweep. ``values`` are named as in the store: ``final/val_accuracy``.
 
-    A record that still says RUNNING when its process is gone tells of a process that was killed.
+    If a record says RUNNING and its process no longer exists, the process was killed.
     """
 
     number: int
@@ -31,10 +31,10 @@ class JobRecord:
     model: str = ""
     status: str = RUNNING
     reason: str = ""
-    pid: int = 0  # of the process it ran in
+    pid: int = 0  # of the process that runs the job
     seconds: float = 0.0
     monitor: str = ""
-    score: float | None = None  # the best value of what was monitored
+    score: float | None = None  # the best value of the monitored metric
     values: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -45,12 +45,12 @@ class JobRecord:
 
     @classmethod
     def read(cls, folder: Path, number: int) -> "JobRecord | None":
-        """Return the record of a job, None where it has not begun.
+        """Return the record of a job, None if it has not begun.
 
         Raises
         ------
         ConfigError
-            Where its file is damaged.
+            If its file is damaged.
         """
         path, remedy = _path(folder, number), f"delete it, and job {number} runs again"
         if not path.exists():
@@ -66,7 +66,7 @@ class JobRecord:
 @final
 @dataclass(frozen=True)
 class SweepManifest:
-    """What is known of a sweep before its first job; ``jobs`` only where a sweeper tells."""
+    """A sweep as it is known before its first job; ``jobs`` is None if the sweeper does not say."""
 
     cwd: str
     arguments: list[str]
@@ -77,20 +77,20 @@ class SweepManifest:
     parent: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write the plan into the folder of the sweep."""
-        write_atomically(folder / _PLAN, json.dumps(vars(self), indent=1).encode())
+        """Write the manifest into the folder of the sweep."""
+        write_atomically(folder / _MANIFEST, json.dumps(vars(self), indent=1).encode())
 
     @classmethod
     def read(cls, folder: Path) -> "SweepManifest":
-        """Return the plan in the folder of a sweep.
+        """Return the manifest in the folder of a sweep.
 
         Raises
         ------
         ConfigError
-            Where there is none, or it is damaged.
+            If there is none, or it is damaged.
         """
-        plan: SweepManifest = _read(folder / _PLAN, cls, "start the sweep again")
-        return plan
+        manifest: SweepManifest = _read(folder / _MANIFEST, cls, "start the sweep again")
+        return manifest
 
 
 def read_all(folder: Path) -> list[JobRecord]:
@@ -101,7 +101,7 @@ def read_all(folder: Path) -> list[JobRecord]:
 
 
 def running(folder: Path, number: int) -> FileLock:
-    """Return the lock that a job's process holds as long as it lives."""
+    """Return the lock that the process of a job holds until it ends."""
     return FileLock(_path(folder, number).with_suffix(".lock"), timeout=0)
 
 
@@ -110,7 +110,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _read(path: Path, kind: type, remedy: str) -> Any:
-    """Return what `write` left in a file; ConfigError where it is anything else."""
+    """Return the object that `write` wrote to a file; ConfigError if the file holds another."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigError("it is too large")

@@ -1,1 +1,1 @@
-"""Sweeps and searches: many runs, one parent, launchers and Optuna."""
+"""Sweeps and searches: many runs under one parent run, launchers, and Optuna."""

@@ -1,4 +1,4 @@
-"""One job of a sweep, in whatever process it runs: its record, its output, its end."""
+"""Runs one job of a sweep, in any process, and writes its record and its output."""
 
 import contextlib
 import os
@@ -25,20 +25,21 @@ _OUTPUT = "output.txt"
 
 
 def job(work: Callable[[str], Outcome]) -> float:
-    """Run one job of a sweep; return its score, NaN where it failed: the others go on.
+    """Run one job of a sweep; return its score, NaN if it failed, so that the others continue.
 
-    ``work`` is given the title of the job where it may draw a live line on the terminal, else "".
+    ``work`` is called with the title of the job if it may draw a progress line on the terminal,
+    else with "".
 
-    What it prints goes to a file in its own folder, to the terminal only how it ended, and how far
-    it is where no other job runs at the same time.
+    Its output goes to a file in the folder of the job. The terminal shows only how the job ended,
+    and its progress if no other job runs at the same time.
     """
-    open_streams()  # of a worker, whose process began elsewhere
+    open_streams()  # a worker process may have closed streams
     hydra = HydraConfig.get()
     folder, output = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir) / _OUTPUT
     overrides = without_passwords(list(hydra.overrides.task))
     model = f"model={hydra.runtime.choices.get('model')}"
     record = JobRecord.read(folder, hydra.job.num)
-    if record is not None and record.status == FINISHED:  # before the sweep was resumed
+    if record is not None and record.status == FINISHED:  # it finished before a resume
         return _score(record)
     record = JobRecord(hydra.job.num, overrides, model, pid=os.getpid())
     name = title(SweepManifest.read(folder), record)
@@ -55,7 +56,7 @@ def job(work: Callable[[str], Outcome]) -> float:
 
 
 def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
-    """Do the work of a job, and put its result or its error into its record."""
+    """Call ``work``, and set the result or the error in the record."""
     began = time.perf_counter()
     try:
         with (
@@ -76,7 +77,7 @@ def _work(work: Callable[[], Outcome], record: JobRecord, output: Path) -> None:
 
 
 def _outcome(work: Callable[[], Outcome]) -> Outcome:
-    """Return the outcome of a run, also where its record in the store lacks something."""
+    """Return the outcome of a run, even if its record in the store is incomplete."""
     try:
         return work()
     except UnrecordedError as error:
@@ -94,14 +95,14 @@ def _score(record: JobRecord) -> float:
 
 
 def print_ended(folder: Path, number: int) -> None:
-    """Print how a job ended whose own words are not heard here."""
+    """Print how a job ended that ran in another process, whose output is not shown here."""
     record = JobRecord.read(folder, number)
     if record is not None:
         say(terminal.job_line(title(SweepManifest.read(folder), record), record))
 
 
 def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
-    """Take note that the process of a job has gone, and say so."""
+    """Record and print that the process of a job has ended without a result."""
     record = JobRecord.read(folder, number) or JobRecord(number, overrides)
     if record.status == RUNNING:
         record.status, record.reason = FAILED, reason
@@ -111,7 +112,7 @@ def lost(folder: Path, number: int, overrides: list[str], reason: str) -> None:
 
 def _reason(error: Exception, output: Path) -> str:
     message = explain(error)
-    if message is None:  # a bug: its traceback is for the file
+    if message is None:  # a bug: write its traceback to the file
         with output.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         message = f"{type(error).__name__}: {first_line(error)}, see {output}"
@@ -125,12 +126,12 @@ def _printing_to(file: Any) -> Iterator[None]:
 
 
 def varied(hydra: Any) -> list[str]:
-    """Return the overrides that set a job apart in its sweep, given Hydra's own configuration."""
+    """Return the overrides that differ between the jobs of a sweep, from Hydra's configuration."""
     overrides = without_passwords(list(hydra.overrides.task))
     return variants.chosen(overrides, SweepManifest.read(Path(hydra.sweep.dir)).varied)
 
 
-def title(plan: SweepManifest, record: JobRecord) -> str:
-    """Return the number of a job and what sets it apart: [3/9] model=rnn seed=2."""
-    total = "" if plan.total is None else f"/{plan.total}"
-    return f"[{record.number + 1}{total}] {variants.label(record, plan.varied)}"
+def title(manifest: SweepManifest, record: JobRecord) -> str:
+    """Return the number of a job and its distinguishing overrides: [3/9] model=rnn seed=2."""
+    total = "" if manifest.total is None else f"/{manifest.total}"
+    return f"[{record.number + 1}{total}] {variants.label(record, manifest.varied)}"

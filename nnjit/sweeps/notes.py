@@ -1,6 +1,6 @@
-"""What a sweeper adds to the end of the sweep that is under way in this process.
+"""Results that a sweeper adds to the report of the current sweep.
 
-Hydra makes sweeper and callback by themselves, so they meet here.
+Hydra creates sweeper and callback separately, so they share a module global.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import final
 @final
 @dataclass
 class Notes:
-    """Lines for a person, values and files for the record."""
+    """Lines to print, values and files for the record."""
 
     lines: list[str] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)

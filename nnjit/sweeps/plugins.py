@@ -1,4 +1,4 @@
-"""What nnjit adds to Hydra, made known to it: launchers and a sweeper."""
+"""Registers nnjit's launchers and its sweeper as plugins of Hydra."""
 
 import sys
 import types
@@ -18,11 +18,11 @@ __all__ = [
     "SubmititLauncher",
     "register",
 ]
-_MODULE = "hydra_plugins.nnjit"  # Hydra finds plugins only in its own name space
+_MODULE = "hydra_plugins.nnjit"  # Hydra looks for plugins only in this name space
 
 
 def register() -> None:
-    """Make the plugins known to Hydra, and let files in conf go before others' of the same name."""
+    """Register the plugins, and let files in conf/ replace those of other packages."""
     known = Plugins.instance().class_name_to_class
     sys.modules.setdefault("hydra_plugins", types.ModuleType("hydra_plugins"))
     sys.modules[_MODULE] = sys.modules[__name__]

@@ -1,6 +1,6 @@
-"""Sweeps: one parent for all jobs of ``python -m nnjit.run -m``, a table and a figure at the end.
+"""Sweeps: one parent run for all jobs of ``python -m nnjit.run -m``, with a table and a figure.
 
-Hydra runs the jobs, here or elsewhere; each leaves a record in the folder of the sweep.
+Hydra runs the jobs, in this or other processes; each writes a record to the folder of the sweep.
 """
 
 import contextlib
@@ -42,27 +42,28 @@ from ..storage.records import (
 from ..tracking import Parent, SweepInfo, SweepReport, Tracker, without_passwords
 from ..tracking.parent import VARIABLE
 from ..tracking.recording import Step, carry_out
-from ..training.run import told
+from ..training.run import missing_line
 from .jobs import title
 from .notes import NOTES
 from .search import sweeper as search
 
-_PLAN = "sweep.json"
-# What may be given beside resume=: where the sweep is, how it runs, whom it trusts.
+_MANIFEST = "sweep.json"
+# The options that may be combined with resume=: the store, the launcher, trusted packages.
 _AS_IT_BEGAN = (
     "a sweep goes on as it began, only hydra/launcher, trusted, and tracking.root or uri, which "
     "tell where it is, can be given"
 )
 _NEW = ("tracking.", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.storage=", "trusted=")
 _NOT_BEGUN = "it did not begin"
-# Hydra calls a callback, which knows only what Hydra does: main() resumes before, and closes after.
+# Globals, since Hydra creates the callback and passes it no arguments of main(), which sets
+# `_resumed` before the sweep and closes `_current` after it.
 _current: "Sweep | None" = None
 _resumed: Path | None = None
 
 
 @final
 class SweepCallback(Callback):
-    """Hears from Hydra that a sweep begins, before any job does."""
+    """Opens the sweep when Hydra starts it, before any job."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Open the sweep. Hydra turns an exception here into a warning, all but SystemExit."""
@@ -77,19 +78,19 @@ class SweepCallback(Callback):
 
 @final
 class Sweep:
-    """A sweep under way in this process."""
+    """The current sweep of this process."""
 
-    def __init__(self, folder: Path, plan: SweepManifest, parent: Parent) -> None:
-        self.folder, self.plan, self.parent = folder, plan, parent
+    def __init__(self, folder: Path, manifest: SweepManifest, parent: Parent) -> None:
+        self.folder, self.manifest, self.parent = folder, manifest, parent
 
     @classmethod
     def open(cls, config: DictConfig) -> "Sweep":
-        """Check every job's configuration, make the parent run and tell the jobs of it.
+        """Check the configuration of every job, create the parent run and pass its id to the jobs.
 
         Raises
         ------
         ConfigError, TrackingError, HydraException
-            Where a job cannot be composed or the store cannot be opened; no job has begun then.
+            If a job cannot be composed or the store cannot be opened. No job has begun then.
         """
         overrides = list(config.hydra.overrides.task)
         jobs = _jobs(config, overrides)
@@ -100,10 +101,10 @@ class Sweep:
         varied = [o.get_key_element().lstrip("+~") for o in swept]
         varied += list(config.hydra.sweeper.get("params") or {})
         total = len(jobs) if jobs else OmegaConf.select(config, "hydra.sweeper.n_trials")
-        given = without_passwords([sys.argv[1:], overrides, varied, total, jobs])
+        recorded = without_passwords([sys.argv[1:], overrides, varied, total, jobs])
         before = _resumed or search.earlier(config)
         folder = before or Path(config.hydra.sweep.dir).resolve()
-        sweep = cls(folder, SweepManifest(os.getcwd(), *given), parent)
+        sweep = cls(folder, SweepManifest(os.getcwd(), *recorded), parent)
         sweep._start(new=before is None)
         _tell_jobs(config, sweep)
         return sweep
@@ -118,70 +119,71 @@ class Sweep:
         except Timeout:
             raise ConfigError(f"the sweep in {self.folder} is still running") from None
         if new:
-            info = SweepInfo(self._name(), self.plan.overrides, self._description([]), self.folder)
+            overrides = self.manifest.overrides
+            info = SweepInfo(self._name(), overrides, self._description([]), self.folder)
             self.parent.start(info, environment())
-            replace(self.plan, parent=self.parent.run_id).write(self.folder)
+            replace(self.manifest, parent=self.parent.run_id).write(self.folder)
         else:
             self._resume()
-        jobs = "" if self.plan.total is None else f"{self.plan.total} jobs, "
+        jobs = "" if self.manifest.total is None else f"{self.manifest.total} jobs, "
         out = terminal.console()
         out.print(f"sweep    {self._name()}: {jobs}output in {self.folder}", soft_wrap=True)
 
     def _resume(self) -> None:
         before = _recorded(self.folder)
-        if _without_store(before.jobs) != _without_store(self.plan.jobs):
+        if _without_store(before.jobs) != _without_store(self.manifest.jobs):
             raise ConfigError("the jobs of the sweep are not the same any more: start it again")
-        # A search has another trial for one that failed.
-        settled = (FINISHED,) if self.plan.jobs is not None else (FINISHED, FAILED)
+        # A search replaces a failed trial by another one, so it need not run again.
+        settled = (FINISHED,) if self.manifest.jobs is not None else (FINISHED, FAILED)
         finished = set()
         for record in read_all(self.folder):
             if record.status in settled:
                 finished.add(record.number)
             elif _alive(self.folder, record.number):
                 raise ConfigError(
-                    f"{title(self.plan, record)} of the sweep is still running: wait, or end it"
+                    f"{title(self.manifest, record)} of the sweep is still running: wait, or end it"
                 )
-        whole = self.plan.total is not None and len(finished) >= self.plan.total
-        if whole and self.parent.is_closed(before.parent):
+        complete = self.manifest.total is not None and len(finished) >= self.manifest.total
+        if complete and self.parent.is_closed(before.parent):
             raise ConfigError(f"the sweep in {self.folder} has finished: there is nothing to do")
         self.parent.resume(before.parent, finished)
-        replace(self.plan, parent=before.parent).write(self.folder)
+        replace(self.manifest, parent=before.parent).write(self.folder)
 
     def _name(self) -> str:
-        """Return the name that was given, or what is swept."""
-        given = [o.partition("=")[2] for o in self.plan.overrides if o.startswith("name=")]
-        keys = {"model", "experiment", "search", *(self.plan.varied or [])}
-        pairs = {o.partition("=")[0].lstrip("+~"): o for o in self.plan.overrides}
+        """Return the option ``name``, or else the overrides that are swept."""
+        given = [o.partition("=")[2] for o in self.manifest.overrides if o.startswith("name=")]
+        keys = {"model", "experiment", "search", *(self.manifest.varied or [])}
+        pairs = {o.partition("=")[0].lstrip("+~"): o for o in self.manifest.overrides}
         distinguishing = [o for key, o in pairs.items() if key in keys]
-        return " ".join(given or distinguishing or self.plan.overrides) or "sweep"
+        return " ".join(given or distinguishing or self.manifest.overrides) or "sweep"
 
     def close(self, interrupted: bool) -> int:
         """Print and record the results of the jobs; return the number that did not finish."""
         records = self._records(interrupted)
         hide(self.folder, "multirun.yaml")
-        # The trials of a search are told by the search itself.
-        found = variants.group(records) if self.plan.jobs is not None else []
+        # The trials of a search are reported by the search.
+        groups = variants.group(records) if self.manifest.jobs is not None else []
         unfinished = [r for r in records if r.status != FINISHED]
         status = KILLED if interrupted else FAILED if unfinished or not records else FINISHED
         report = SweepReport(
             status,
             records,
-            self._description(found),
-            NOTES.values or variants.means(found),
-            [*self._files([] if interrupted else found), *NOTES.files],  # a figure takes a second
+            self._description(groups),
+            NOTES.values or variants.means(groups),
+            [*self._files([] if interrupted else groups), *NOTES.files],  # a figure takes a second
         )
-        self._print_results(found, unfinished)  # before the store, which may fail
+        self._print_results(groups, unfinished)  # first, since writing to the store may fail
         lines: list[str] = []
         missing = carry_out([Step("its end", lambda: lines.extend(self.parent.finish(report)))])
         if missing:
-            lines.append(f"record   that of the sweep lacks {told(missing)}")
+            lines.append(f"record   that of the sweep lacks {missing_line(missing)}")
         self._print_directions([*self._warnings(records), *lines], bool(unfinished or missing))
         return len(unfinished) + len(missing)
 
     def _records(self, interrupted: bool) -> list[JobRecord]:
-        """Return the records of all jobs; say what became of those that did not end."""
+        """Return the records of all jobs, with a status and a reason for those that did not end."""
         records = {record.number: record for record in read_all(self.folder)}
-        for number, overrides in enumerate(self.plan.jobs or []):
+        for number, overrides in enumerate(self.manifest.jobs or []):
             missing = JobRecord(number, overrides, status=KILLED, reason=_NOT_BEGUN)
             records.setdefault(number, missing)
         for record in records.values():
@@ -191,42 +193,43 @@ class Sweep:
                 record.write(self.folder)
         return [records[number] for number in sorted(records)]
 
-    def _description(self, found: Sequence[variants.Variant]) -> str:
-        command = shlex.join(["python", "-m", "nnjit.run", *self.plan.arguments])
-        table = f"{variants.markdown(found)}\n\n{variants.legend(found)}" if found else ""
+    def _description(self, groups: Sequence[variants.Variant]) -> str:
+        command = shlex.join(["python", "-m", "nnjit.run", *self.manifest.arguments])
+        table = f"{variants.markdown(groups)}\n\n{variants.legend(groups)}" if groups else ""
         notes = markdown_block("\n".join(NOTES.lines)) if NOTES.lines else ""
-        return "\n\n".join(part for part in (markdown_block(command), notes, table) if part)
+        return "\n\n".join(text for text in (markdown_block(command), notes, table) if text)
 
-    def _files(self, found: Sequence[variants.Variant]) -> list[Path]:
+    def _files(self, groups: Sequence[variants.Variant]) -> list[Path]:
         """Write the tables and the figure of the sweep into its folder."""
-        files = [self.folder / name for name in (_PLAN, "sweep.csv", "summary.csv", "summary.png")]
+        names = (_MANIFEST, "sweep.csv", "summary.csv", "summary.png")
+        files = [self.folder / name for name in names]
         variants.write_runs(read_all(self.folder), files[1])
-        if not found:
+        if not groups:
             return files[:2]
         from ..reporting import figures
 
-        variants.write_variants(found, files[2])
-        figures.variants(found).savefig(files[3], dpi=110)
+        variants.write_variants(groups, files[2])
+        figures.variants(groups).savefig(files[3], dpi=110)
         return files
 
     @staticmethod
     def _warnings(records: Sequence[JobRecord]) -> list[str]:
-        """Return each warning once, with the number of jobs that gave it."""
+        """Return each warning once, with the number of jobs that raised it."""
         counts = Counter(warning for record in records for warning in set(record.warnings))
         return [f"warning  in {n} of {len(records)} jobs: {text}" for text, n in counts.items()]
 
     def _print_results(
-        self, found: Sequence[variants.Variant], unfinished: Sequence[JobRecord]
+        self, groups: Sequence[variants.Variant], unfinished: Sequence[JobRecord]
     ) -> None:
         out = terminal.console()
-        if found:
-            table = variants.table(found, out.width)
-            out.print(table, variants.legend(found), sep="\n", end="\n\n")
+        if groups:
+            table = variants.table(groups, out.width)
+            out.print(table, variants.legend(groups), sep="\n", end="\n\n")
         for record in unfinished:
             if record.reason != _NOT_BEGUN:
-                out.print(terminal.job_line(title(self.plan, record), record), soft_wrap=True)
+                out.print(terminal.job_line(title(self.manifest, record), record), soft_wrap=True)
         if missing := sum(record.reason == _NOT_BEGUN for record in unfinished):
-            out.print(f"{missing} of {self.plan.total} jobs did not begin")
+            out.print(f"{missing} of {self.manifest.total} jobs did not begin")
         for line in NOTES.lines:
             out.print(line, soft_wrap=True)
 
@@ -235,20 +238,20 @@ class Sweep:
         for line in (*lines, f"files    {self.folder}"):
             out.print(line, soft_wrap=True)
         if unfinished:
-            what = f"resume={self.parent.run_id or self.folder}"
-            more = trust.to_give_again(self.plan.arguments)
-            command = shlex.join(["python", "-m", "nnjit.run", "-m", what, *more])
+            target = f"resume={self.parent.run_id or self.folder}"
+            more = trust.to_give_again(self.manifest.arguments)
+            command = shlex.join(["python", "-m", "nnjit.run", "-m", target, *more])
             out.print(f"resume   {command}", soft_wrap=True)
 
 
 @contextlib.contextmanager
 def open_sweep() -> Iterator[None]:
-    """Close the sweep that begins inside, if one does, however it ends.
+    """Close the sweep that begins in the block, if there is one, also after an exception.
 
     Raises
     ------
     SystemExit
-        With code 1 where a job did not finish.
+        With code 1 if a job did not finish.
     """
     global _current
     try:
@@ -265,52 +268,53 @@ def open_sweep() -> Iterator[None]:
 
 
 def resumed(arguments: list[str]) -> list[str]:
-    """Return the command line of a sweep that goes on, where the arguments ask for one.
+    """Return the recorded command line of a sweep for ``resume=``, else the arguments.
 
     Raises
     ------
     ConfigError, TrackingError
-        Where there is no such sweep, or it would not go on as it began.
+        If there is no such sweep, or the arguments would change it.
     """
     global _resumed
-    flags, given = ("-m", "--multirun"), [a for a in arguments if a.startswith("resume=")]
-    if not given or not any(flag in arguments for flag in flags):
+    flags, targets = ("-m", "--multirun"), [a for a in arguments if a.startswith("resume=")]
+    if not targets or not any(flag in arguments for flag in flags):
         return arguments
-    more = [a for a in arguments if a not in (*flags, *given)]
+    more = [a for a in arguments if a not in (*flags, *targets)]
     for argument in more:
         if not argument.startswith(_NEW) and not trust.to_give_again([argument]):
             raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
-    run = given[-1].partition("=")[2]
+    run = targets[-1].partition("=")[2]
     folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
-    plan, _resumed = _recorded(folder), folder
+    manifest, _resumed = _recorded(folder), folder
     for argument in more:
-        if not argument.startswith(_NEW) and argument not in plan.arguments:
+        if not argument.startswith(_NEW) and argument not in manifest.arguments:
             raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
-    if os.path.isdir(plan.cwd) and not os.path.samefile(plan.cwd, "."):
+    if os.path.isdir(manifest.cwd) and not os.path.samefile(manifest.cwd, "."):
         raise ConfigError(
-            f"the sweep began in {plan.cwd}, and its paths may be relative: go there to resume it"
+            f"the sweep began in {manifest.cwd}, and its paths may be relative: "
+            "go there to resume it"
         )
-    return _merged(plan.arguments, [*more, f"hydra.sweep.dir={folder}"])
+    return _merged(manifest.arguments, [*more, f"hydra.sweep.dir={folder}"])
 
 
 def _recorded(folder: Path) -> SweepManifest:
-    """Return the plan in the folder of a sweep, with the names of today."""
-    plan = SweepManifest.read(folder)
-    jobs = plan.jobs and [[former.override(o) for o in job] for job in plan.jobs]
-    return replace(plan, arguments=[former.override(a) for a in plan.arguments], jobs=jobs)
+    """Return the manifest in the folder of a sweep, with current option names."""
+    manifest = SweepManifest.read(folder)
+    jobs = manifest.jobs and [[former.override(o) for o in job] for job in manifest.jobs]
+    return replace(manifest, arguments=[former.override(a) for a in manifest.arguments], jobs=jobs)
 
 
 def _merged(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return recorded arguments with those that are given now.
+    """Return recorded arguments merged with those of the command line.
 
-    The overrides stay together: argparse wants them so.
+    The overrides stay contiguous, as argparse requires.
     """
     new = quoted([a for a in given if a not in recorded])
     stale = ("hydra.launcher.",) if any(a.startswith("hydra/launcher=") for a in given) else ()
-    kept = [a for a in recorded if a in given or not a.startswith(stale)]
-    kept = trust.recorded_arguments(kept, given)
-    place = next((i for i, a in enumerate(kept) if "=" in a and not a.startswith("-")), len(kept))
-    return [*kept[:place], *new, *kept[place:]]
+    used = [a for a in recorded if a in given or not a.startswith(stale)]
+    used = trust.recorded_arguments(used, given)
+    place = next((i for i, a in enumerate(used) if "=" in a and not a.startswith("-")), len(used))
+    return [*used[:place], *new, *used[place:]]
 
 
 def _stored(run: str, overrides: Sequence[str]) -> Path:
@@ -325,7 +329,7 @@ def _stored(run: str, overrides: Sequence[str]) -> Path:
 
 
 def _without_store(jobs: Sequence[Sequence[str]] | None) -> list[list[str]]:
-    """Return the overrides of each job but for those that tell where the store is."""
+    """Return the overrides of each job without those for the store."""
     return [[o for o in job if not o.startswith("tracking.")] for job in jobs or ()]
 
 
@@ -343,7 +347,7 @@ def _parsed(overrides: Sequence[str]) -> list[Any]:
 
 
 def _jobs(config: DictConfig, overrides: Sequence[str]) -> list[list[str]] | None:
-    """Return the overrides of each job where Hydra's own sweeper makes them, else None."""
+    """Return the overrides of each job if Hydra's basic sweeper makes them, else None."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     parsed = _parsed(overrides)
@@ -360,7 +364,7 @@ def _jobs(config: DictConfig, overrides: Sequence[str]) -> list[list[str]] | Non
 
 
 def _tell_jobs(config: DictConfig, sweep: Sweep) -> None:
-    """Hand the folder and the parent's id to every job, whatever process launches it, and where."""
+    """Pass the folder and the parent's id to every job, in any process and on any machine."""
     more = [f"hydra.sweep.dir={sweep.folder}"]
     os.environ.pop(VARIABLE, None)
     if sweep.parent.run_id:

@@ -1,4 +1,4 @@
-"""The record of runs. Only this package knows MLflow, and imports it when a run is tracked."""
+"""The record of runs. Only this package uses MLflow, and imports it when a run is tracked."""
 
 from ..runtime.secrets import without_passwords
 from . import views

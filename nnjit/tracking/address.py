@@ -1,4 +1,4 @@
-"""Addresses of stores: how one is opened in seconds or not at all, and what of it may be shown."""
+"""Addresses of stores, and the locks and timeouts with which a store is opened."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from ..runtime.secrets import without_passwords
 from .moved import mend
 from .sqlite import sqlite_file, sqlite_uri
 
-RUNS = "runs"  # the default of tracking.root, and where hydra.run.dir and hydra.sweep.dir lie
+RUNS = "runs"  # the default of tracking.root, and the parent of hydra.run.dir and hydra.sweep.dir
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
-_PATIENCE = 5  # seconds, for the first word of a server or a database
-_LOCK = 0x6E6E6A6974  # any number, the same in all processes
+_PATIENCE = 5  # seconds to wait for the first answer of a server or a database
+_LOCK = 0x6E6E6A6974  # an arbitrary number, the same in all processes
 
 
 def store_uri(root: Path) -> str:
@@ -25,12 +25,12 @@ def store_uri(root: Path) -> str:
 
 
 def store_folders(options: Mapping[str, str]) -> list[Path]:
-    """Return the folders whose files belong to a store: its own, and where runs leave files.
+    """Return the folders whose files belong to a store: its folder, and that of runs' files.
 
     Parameters
     ----------
     options
-        ``tracking.root`` and ``tracking.uri``, where they are given.
+        ``tracking.root`` and ``tracking.uri``, if given.
     """
     folders = [given_path(options.get("tracking.root", RUNS)), Path(RUNS)]
     file = sqlite_file(options.get("tracking.uri") or "")
@@ -38,7 +38,7 @@ def store_folders(options: Mapping[str, str]) -> list[Path]:
 
 
 def warn_of_other_store(uri: str) -> None:
-    """Say so where MLflow's own variable names another store: ours must not follow it unasked."""
+    """Warn if MLflow's environment variable names another store, which nnjit does not use."""
     other = os.environ.get("MLFLOW_TRACKING_URI")
     if other and other != uri:
         warnings.warn(
@@ -50,7 +50,7 @@ def warn_of_other_store(uri: str) -> None:
 
 
 def check_address(uri: str) -> None:
-    """Raise a TrackingError for what is no address of a store."""
+    """Raise TrackingError if this is no address of a store."""
     if uri.startswith("databricks") or uri.split("://")[0].split("+")[0] in _SCHEMES:
         return
     remedy = "write http://HOST:PORT, postgresql://... or sqlite:///FILE"
@@ -62,16 +62,16 @@ def check_address(uri: str) -> None:
 
 
 def is_server(uri: str) -> bool:
-    """Tell whether the address is that of a tracking server, which keeps the artifacts too."""
+    """Tell whether the address is that of a tracking server, which also stores the artifacts."""
     return uri.startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager
 def opening(uri: str) -> Iterator[None]:
-    """Hold off other processes that open the same store, and give up soon where none answers.
+    """Lock a store against other processes that open it, and use short timeouts.
 
-    MLflow itself tries for minutes, which is right in the middle of a run and wrong for a slip in
-    an address.
+    MLflow retries for minutes, which is useful during a run, but not for a typing error in an
+    address.
     """
     with few_retries() if is_server(uri) else database_lock(uri):
         path = sqlite_file(uri)
@@ -84,9 +84,9 @@ def opening(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def database_lock(uri: str) -> Iterator[None]:
-    """Hold the lock of a database, which processes take while they make or migrate its tables.
+    """Hold the lock of a database while its tables are created or migrated.
 
-    Two that do so at once break a new database for good, or fail.
+    Two processes that do so at once can damage a new database, or fail.
     """
     path = sqlite_file(uri)
     if path is not None:
@@ -103,31 +103,32 @@ def database_lock(uri: str) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Make a store under another name first: a process killed meanwhile leaves none half made."""
+    """Create a store under a temporary name, so that a killed process leaves no incomplete one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = path.with_name(f".{path.name}.unfinished")
     for leftover in path.parent.glob(f"{unfinished.name}*"):
         leftover.unlink()
-    # MLflow's default experiment would lie in the current folder, whose name it writes into SQL.
+    # Without this argument MLflow's default experiment would be in the current folder, whose name
+    # MLflow inserts into SQL without escaping.
     SqlAlchemyStore(sqlite_uri(unfinished), (path.parent / "artifacts").as_uri())._dispose_engine()
     unfinished.rename(path)
 
 
 @contextlib.contextmanager
 def few_retries(patience: int = _PATIENCE) -> Iterator[None]:
-    """Let requests to a server fail soon, unless the user's own settings say otherwise.
+    """Let requests to a server fail soon, unless the user has set MLflow's variables.
 
     Parameters
     ----------
     patience
         Seconds to wait for an answer.
     """
-    wanted = {
+    limits = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(patience),
     }
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    ours = {name: value for name, value in limits.items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield
@@ -138,7 +139,7 @@ def few_retries(patience: int = _PATIENCE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connected(uri: str) -> Iterator[None]:
-    """Connect once, which tells at once what is wrong, and hold PostgreSQL's lock meanwhile."""
+    """Connect once, so that an error is raised early, and hold PostgreSQL's lock meanwhile."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(

@@ -19,14 +19,14 @@ from .recording import reason
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SPARE = 1 << 20  # bytes that stay free beside a model, for the store
+_SPARE = 1 << 20  # bytes that must stay free for the store after a model is written
 
 
 @final
 class Artifacts:
-    """Writes the files of a run; what is there already is replaced.
+    """Writes the files of a run; files of the same name are replaced.
 
-    ``local`` is the folder of a store on this machine, None for one elsewhere.
+    ``local`` is the folder of a store on this machine, None for a remote store.
     """
 
     def __init__(self, client: Any, run_id: str, local: Path | None) -> None:
@@ -45,7 +45,7 @@ class Artifacts:
             self._client.log_artifacts(self._run_id, folder, "figures")
 
     def log_model(self, trained: Trained) -> None:
-        """Log the model, in place of one that was logged before."""
+        """Log the model, and delete one that was logged before."""
         import numpy as np
         from mlflow import pyfunc
         from mlflow.models import Model, ModelSignature
@@ -65,9 +65,9 @@ class Artifacts:
                 path = Path(folder) / MODEL_FILE
                 trained.classifier.save(path)
             self._check_space(path.stat().st_size)
-            # An input example would be run through a second copy of the model: 3 s for a hint.
+            # MLflow would run an input example through a second copy of the model, which takes 3 s.
             warnings.filterwarnings("ignore", ".*input example.*")
-            # Without an active run: that would obey, and fail by, settings of the environment.
+            # Without an active run, which would depend on environment variables, and could fail.
             model = self._client.create_logged_model(
                 run.info.experiment_id, "model", self._run_id, params=run.data.params
             )
@@ -78,19 +78,19 @@ class Artifacts:
                 run_id=self._run_id,
                 loader_module="nnjit.pyfunc",
                 data_path=str(path),
-                step=trained.history.final.epoch,  # whose metrics are the model's
+                step=trained.history.final.epoch,  # the epoch of the model's parameters
                 signature=signature,
                 pip_requirements=[f"nnjit=={__version__}", f"mlflow=={version('mlflow')}"],
             )
 
     def _check_space(self, size: int) -> None:
-        """Refuse a file that would fill the disk, while the store can still take note of it."""
+        """Raise OSError for a file that would fill the disk: the store must stay writable."""
         if self._local and shutil.disk_usage(self._local).free < size + _SPARE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._local))
 
     def _remove_models(self, experiment: str) -> None:
-        mine = f"source_run_id = '{self._run_id}'"
-        for model in self._client.search_logged_models([experiment], mine):
+        query = f"source_run_id = '{self._run_id}'"
+        for model in self._client.search_logged_models([experiment], query):
             self._client.delete_logged_model(model.model_id)
 
 

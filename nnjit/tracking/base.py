@@ -1,4 +1,4 @@
-"""What a record of a run is, whoever keeps it: a callback of the run."""
+"""The interface of trackers, the callbacks that record a run."""
 
 import shlex
 from abc import ABC, abstractmethod
@@ -14,22 +14,22 @@ from .recording import Step, carry_out
 
 
 class Tracker(Callback, Part, ABC):
-    """Keeps a record of one run.
+    """Records one run.
 
-    Order of calls: `start`, training, then the `steps`, `close` where none of them failed, and
-    `directions`; or `fail` where the run did not come to its end.
+    Order of calls: `start`, training, then the `steps`, `close` if none of them failed, and
+    `directions`; or `fail` if the run failed or was interrupted.
     """
 
     @abstractmethod
     def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Open the record, again where ``info.run_id`` says so."""
+        """Open a new record, or the record of ``info.run_id``."""
 
     def on_run_start(self, run: TrainingRun) -> None:
         """Open the record."""
         self.start(run.info, run.data)
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Record the outcome of the run, and close the record where it is whole."""
+        """Record the results of the run, and close the record if it is complete."""
         for key, value in run.tags.items():
             self.tag(key, value)
         run.missing |= carry_out(self.steps(trained))
@@ -37,11 +37,11 @@ class Tracker(Callback, Part, ABC):
         run.lines += self.directions(trained, run.missing)
 
     def on_exception(self, run: TrainingRun, error: BaseException) -> None:
-        """Close the record of a run that did not end well."""
+        """Close the record of a run that failed or was interrupted."""
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
         lines = self.fail(first_line(Exception(reason)), interrupted)
-        if isinstance(error, DivergedError):  # the run would only do so again
+        if isinstance(error, DivergedError):  # a resumed run would diverge again
             lines = [line for line in lines if not line.startswith("resume")]
         run.lines += lines
 
@@ -50,52 +50,52 @@ class Tracker(Callback, Part, ABC):
 
     @abstractmethod
     def steps(self, trained: Trained) -> list[Step]:
-        """Return what puts results, figures and the model on record."""
+        """Return the steps that record results, figures and the model."""
 
     @abstractmethod
     def close(self) -> None:
-        """Mark the record as whole."""
+        """Mark the record as complete."""
 
     @abstractmethod
     def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
-        """Return lines that tell a person where the run is, and what to do with it.
+        """Return lines with the address of the run and commands that use it.
 
         Parameters
         ----------
         missing
-            The names of the steps that failed, with their reasons; the record is marked so.
+            The names of the steps that failed, with their reasons; they are recorded too.
         """
 
     @abstractmethod
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Close the record of a run that did not end well; return lines that tell where it is."""
+        """Close the record of a run that did not finish; return lines with its address."""
 
     def parent(self) -> Parent:
-        """Return the record of a sweep whose jobs are tracked like this."""
+        """Return the tracker of a sweep whose jobs use this tracker."""
         return NoParent()
 
 
 @final
 class NoTracker(Tracker):
-    """No record; the model is left in Hydra's folder of the run."""
+    """Records nothing; the model file is in Hydra's folder of the run."""
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
-        """Keep the folder in mind."""
+        """Store the information about the run."""
         self._info = info
 
     def steps(self, trained: Trained) -> list[Step]:
-        """Return nothing: the model file is all there is."""
+        """Return no steps."""
         return []
 
     def close(self) -> None:
         """Do nothing."""
 
     def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
-        """Tell how to use the model, or how to go on where it was not written."""
+        """Return the command that uses the model, or the one that resumes the run."""
         return self._resume() if missing else [trained.predict_line]
 
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Tell how to go on."""
+        """Return the command that resumes the run."""
         return self._resume()
 
     def _resume(self) -> list[str]:

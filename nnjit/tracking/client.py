@@ -1,4 +1,4 @@
-"""A client of an MLflow store: how it is opened, and what its errors say."""
+"""Opens MLflow stores, and turns their errors into `TrackingError`."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from ..runtime.secrets import without_passwords
 from .address import check_address, few_retries, opening
 from .sqlite import sqlite_file
 
-_PATIENCE = 30  # seconds, for a server to take a file
+_PATIENCE = 30  # seconds that a server may take to receive a file
 _OF_STORES = (
     *("mlflow", "sqlalchemy", "sqlite3", "psycopg", "pymysql"),
     *("requests", "urllib3", "botocore", "boto3", "filelock"),
@@ -21,15 +21,15 @@ _OF_STORES = (
 
 
 def open_store(uri: str) -> tuple[Any, Any]:
-    """Import MLflow, quietly and without its telemetry; return it and a client of the store.
+    """Import MLflow, without telemetry and most of its log; return it and a client of the store.
 
     Raises
     ------
     TrackingError
-        Where the store cannot be opened.
+        If the store cannot be opened.
     """
     check_address(uri)
-    # Read once, when mlflow is imported. What another program exported is not about our runs.
+    # MLflow reads variables when it is imported. The run of another program does not concern ours.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
@@ -48,7 +48,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
         with opening(uri):
             client = mlflow.MlflowClient(uri)
             if sqlite_file(uri) is not None:
-                client = _Unbroken(client)
+                client = _UninterruptedClient(client)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(_store_problem(uri, error)) from None
@@ -56,24 +56,24 @@ def open_store(uri: str) -> tuple[Any, Any]:
 
 
 @final
-class _Unbroken:
-    """A client of an SQLite store whose calls a signal does not break off: it waits for their end.
+class _UninterruptedClient:
+    """A client of an SQLite store whose calls are not interrupted: signals wait for their end.
 
-    A transaction that is broken off keeps its lock on the file as long as the traceback lives, and
-    what closes the record would wait for that lock.
+    A transaction that is interrupted keeps its lock on the file as long as the traceback exists,
+    and closing the record would wait for that lock.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not callable(found):
-            return found
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
 
         def call(*args: Any, **options: Any) -> Any:
             with signals.held():
-                return found(*args, **options)
+                return attribute(*args, **options)
 
         return call
 
@@ -89,7 +89,7 @@ def _set_tracking_uri(mlflow: Any, uri: str) -> None:
 
 @contextlib.contextmanager
 def writing(uri: str) -> Iterator[None]:
-    """Turn errors of a store, of what lies before it and of its artifacts into `TrackingError`."""
+    """Turn errors of a store, of its network and of its artifacts into `TrackingError`."""
     try:
         with few_retries(_PATIENCE):
             yield
@@ -102,7 +102,7 @@ def writing(uri: str) -> Iterator[None]:
 
 
 def _short(text: str) -> str:
-    """Return what a database says, without the statement that it was about."""
+    """Return the message of a database without the SQL statement."""
     inner = re.search(r"\((?:sqlite3|psycopg\S*|pymysql\S*)\.\w+\) (.*?)(?= \[SQL:|$)", text)
     return (inner[1] if inner else text)[:200]
 

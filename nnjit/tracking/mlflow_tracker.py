@@ -1,4 +1,4 @@
-"""Runs on record in an MLflow store."""
+"""The tracker that records runs in an MLflow store."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from ..runtime.secrets import without_passwords
 from ..storage.files import weights_digest
 from ..training.callbacks import Progress
 from ..training.history import Epoch
-from ..training.run import RunInfo, Trained, told
+from ..training.run import RunInfo, Trained, missing_line
 from ..training.summary import of_scores, summarise
 from .address import few_retries, is_server, store_uri, warn_of_other_store
 from .artifacts import Artifacts
@@ -32,10 +32,10 @@ from .summary import flatten, logged, metric_keys, metrics_digest, table_of_clas
 from .unfinished import CHECKPOINT_TAG, FAILURE_TAG, warn_of_changes
 from .views import run_page
 
-_FLUSH_SECONDS = 2.0  # epochs may take milliseconds, a call to the store takes several
-_SHARE = 0.05  # of the time, at most, goes into waiting for a store that does not answer
+_FLUSH_SECONDS = 2.0  # between two calls: an epoch may take less time than a call to the store
+_MAX_FRACTION = 0.05  # of the time that waiting for a store without an answer may take
 _MAX_PARAM = 500
-_MAX_BATCH, _MAX_METRICS = 100, 1000  # parameters or tags, and metrics, that MLflow takes at a time
+_MAX_BATCH, _MAX_METRICS = 100, 1000  # MLflow's limits for parameters or tags, and for metrics
 
 
 @final
@@ -49,10 +49,10 @@ class MlflowTracker(Tracker):
     uri
         Address of another tracking server or database.
     experiment
-        Name of MLflow's experiment; made where it does not exist.
+        Name of MLflow's experiment; it is created if it does not exist.
     artifacts
         Folder or address (``s3://...``) of the artifacts of a new experiment in a database; None
-        is a folder under ``root``. A tracking server decides for itself.
+        is a folder under ``root``. A tracking server uses its own setting.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class MlflowTracker(Tracker):
     ) -> None:
         self.root, self.experiment = given_path(root).resolve(), experiment
         self.uri = uri or store_uri(self.root)
-        self._here = Path("runs").resolve()  # where commands look that are given no root
+        self._default_root = Path("runs").resolve()
         self.artifacts = artifacts
         self.run_id = ""
         self._logged: dict[str, int] = {}  # the last step of each metric in the store
         self._pending: list[Any] = []
-        self._due, self._told = 0.0, False  # when to flush next; whether it was said that it failed
+        self._due = 0.0  # when to flush next
+        self._warned = False  # whether a warning said that the store does not answer
 
     def start(self, info: RunInfo, data: DataSplits) -> None:
         """Create the run, or open it again, with its parameters, data set and configuration.
@@ -77,7 +78,7 @@ class MlflowTracker(Tracker):
         Raises
         ------
         TrackingError
-            Where the store cannot be opened or written.
+            If the store cannot be opened or written.
         """
         self.check_address()
         _, self._client = open_store(self.uri)
@@ -94,18 +95,18 @@ class MlflowTracker(Tracker):
     def _batch(
         self, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Log parameters and tags; MLflow takes so many at a time."""
+        """Log parameters and tags, in batches that MLflow accepts."""
         from mlflow.entities import Param, RunTag
 
         for name, kind, values in (("params", Param, params), ("tags", RunTag, tags)):
             entities = [kind(key[:MAX_KEY], value) for key, value in (values or {}).items()]
             for i in range(0, len(entities), _MAX_BATCH):
-                some: dict[str, Any] = {name: entities[i : i + _MAX_BATCH]}
-                self._client.log_batch(self.run_id, **some, synchronous=True)
+                batch: dict[str, Any] = {name: entities[i : i + _MAX_BATCH]}
+                self._client.log_batch(self.run_id, **batch, synchronous=True)
 
     def check_address(self) -> None:
-        """Warn where MLflow's variable names a store and the configuration none."""
-        if self.uri == store_uri(self._here) and VARIABLE not in os.environ:
+        """Warn if MLflow's variable names a store and the configuration does not."""
+        if self.uri == store_uri(self._default_root) and VARIABLE not in os.environ:
             warn_of_other_store(self.uri)
 
     def _create(self, info: RunInfo) -> Any:
@@ -120,7 +121,7 @@ class MlflowTracker(Tracker):
         return self._client.create_run(experiment, run_name=info.name[:MAX_KEY], tags=tags)
 
     def _reopen(self, run_id: str) -> Any:
-        """Return a run that goes on, without what was left of its end."""
+        """Return the run that is resumed, without the status and the reason of its end."""
         run = self._client.get_run(run_id)
         self._logged = {m.key: m.step for m in run.data.to_proto().metrics}
         warn_of_changes(run.data.tags, environment())
@@ -132,14 +133,14 @@ class MlflowTracker(Tracker):
         return run
 
     def on_train_begin(self, progress: Progress) -> None:
-        """Log the epochs of a run that goes on which had not reached the store."""
+        """Log the epochs of a resumed run that are not in the store."""
         for epoch in progress.history.epochs:
             self._add_epoch(epoch)
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Log the epoch, together with others where they are short.
+        """Log the epoch, or collect several if they are short.
 
-        What the store does not take waits for the next time: training goes on.
+        If the store does not answer, the values wait for the next call, and training continues.
         """
         self._add_epoch(progress.history.last)
         self._add(progress.values, progress.epoch)
@@ -152,9 +153,9 @@ class MlflowTracker(Tracker):
         except Exception as error:
             failure = reason(error)
         took = time.monotonic() - began
-        self._due = began + took + max(_FLUSH_SECONDS, took / _SHARE * bool(failure))
-        if failure and not self._told:
-            self._told = True
+        self._due = began + took + max(_FLUSH_SECONDS, took / _MAX_FRACTION * bool(failure))
+        if failure and not self._warned:
+            self._warned = True
             warnings.warn(f"{failure}: metrics wait, training goes on", stacklevel=2)
 
     def tag(self, key: str, value: str) -> None:
@@ -167,7 +168,7 @@ class MlflowTracker(Tracker):
         self._add({**values, "seconds/train": epoch.train_seconds}, epoch.epoch)
 
     def _add(self, values: dict[str, float], step: int) -> None:
-        """Note what the next call to the store takes along; not what a run logged before."""
+        """Add values to the next call to the store, without those that it already has."""
         from mlflow.entities import Metric
 
         now, keys = int(time.time() * 1000), metric_keys(values)
@@ -177,8 +178,8 @@ class MlflowTracker(Tracker):
                 self._pending.append(Metric(key, value, now, step))
 
     def steps(self, trained: Trained) -> list[Step]:
-        """Return what logs metrics, figures and the model, each by itself."""
-        # At step 0, the UI draws single values as bars.
+        """Return separate steps that log metrics, predictions, figures and the model."""
+        # At step 0, MLflow's pages draw single values as bars.
         self._add(summarise(trained.history, trained.data), 0)
         local = self.root if self.uri == store_uri(self.root) else None
         artifacts = Artifacts(self._client, self.run_id, local)
@@ -201,19 +202,19 @@ class MlflowTracker(Tracker):
         history, final = trained.history, trained.history.final
         self._flush()
         undefined = dict.fromkeys(metric for e in final.sets.values() for metric in e.undefined)
-        told = [m for m in undefined if any(f"{name}/{m}" in logged(final) for name in final.sets)]
-        tags = {f"nnjit.undefined.{key}": "0/0, shown as 0" for key in metric_keys(told).values()}
+        names = [m for m in undefined if any(f"{name}/{m}" in logged(final) for name in final.sets)]
+        tags = {f"nnjit.undefined.{key}": "0/0, shown as 0" for key in metric_keys(names).values()}
         tags["nnjit.weights_digest"] = weights_digest(trained.classifier.model)
         tags["nnjit.metrics_digest"] = metrics_digest(history)
-        judged = verdict.markdown(verdict.accuracies(history, trained.data))
-        tags["mlflow.note.content"] = f"{judged}\n\n{self._info.description}"[:MAX_TAG]
+        results = verdict.markdown(verdict.accuracies(history, trained.data))
+        tags["mlflow.note.content"] = f"{results}\n\n{self._info.description}"[:MAX_TAG]
         self._batch(tags=tags)
         if len(logged(final)) < len(final.flat()):
             table = table_of_classes(final, trained.data.classes)
             self._client.log_text(self.run_id, table, "classes.csv")
 
     def _log_predictions(self, trained: Trained) -> None:
-        """Log what follows from probabilities: the metrics of scores, and a table of them."""
+        """Log the metrics of scores, and a table of predictions with probabilities."""
         if not trained.scores:
             trained.scores.update(of_scores(trained.history, trained.data))
             self._add(trained.scores, 0)
@@ -221,9 +222,9 @@ class MlflowTracker(Tracker):
         table, n_rows = table_of_predictions(trained)
         self._client.log_text(self.run_id, table, "predictions.csv")
         if n_rows < len(trained.data):
-            told = f"{n_rows} of {len(trained.data)} clips, drawn evenly"
-            self._batch(tags={"nnjit.predictions": told})
-            warnings.warn(f"predictions.csv has {told}", stacklevel=2)
+            extent = f"{n_rows} of {len(trained.data)} clips, drawn evenly"
+            self._batch(tags={"nnjit.predictions": extent})
+            warnings.warn(f"predictions.csv has {extent}", stacklevel=2)
 
     def close(self) -> None:
         """Mark the run FINISHED."""
@@ -231,13 +232,13 @@ class MlflowTracker(Tracker):
             self._client.set_terminated(self.run_id, "FINISHED")
 
     def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
-        """Tell how to see and use the run; mark it FAILED where its record lacks something."""
+        """Return lines on how to see and use the run; mark it FAILED if it is incomplete."""
         if not missing:
-            judge = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER"
-            place = self._place()
-            return [*self.where("run", self._experiment, self.run_id), f"predict  {judge}{place}"]
-        if "metrics" not in missing:  # else the store would only be waited for once more
-            self._mark("FAILED", f"its record lacks {told(missing)}")
+            command = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER"
+            line = f"predict  {command}{self._place()}"
+            return [*self.where("run", self._experiment, self.run_id), line]
+        if "metrics" not in missing:  # else the store probably does not answer either
+            self._mark("FAILED", f"its record lacks {missing_line(missing)}")
         where = (
             f"run      {self.run_id} in {without_passwords(self.uri)} lacks {', '.join(missing)}"
         )
@@ -245,7 +246,7 @@ class MlflowTracker(Tracker):
         return [where, *model, *self._resume_line()]
 
     def fail(self, reason: str, interrupted: bool = False) -> list[str]:
-        """Keep what was measured, and mark the run FAILED, or KILLED where a person stopped it."""
+        """Log pending values, and mark the run FAILED, or KILLED if it was interrupted."""
         if not self.run_id:
             return []
         status = "KILLED" if interrupted else "FAILED"
@@ -255,14 +256,14 @@ class MlflowTracker(Tracker):
         return [line] * written + self._resume_line()
 
     def _mark(self, status: str, reason: str, flush: bool = False) -> bool:
-        """Close the run with a reason; False where the store does not take it."""
+        """Close the run with a reason; return False if the store cannot be written."""
         try:
             with few_retries(), signals.held():
                 if flush:
                     self._flush()
                 self._client.set_tag(self.run_id, FAILURE_TAG, reason[:MAX_TAG])
                 self._client.set_terminated(self.run_id, status)
-        except Exception:  # what is worse has been told, or is about to be
+        except Exception:  # the error that ended the run is reported instead
             return False
         return True
 
@@ -270,29 +271,29 @@ class MlflowTracker(Tracker):
         return self._info.resume_line(self.run_id + self._place("tracking."))
 
     def parent(self) -> MlflowParent:
-        """Return the record of a sweep in the same store."""
+        """Return the tracker of a sweep in the same store."""
         return MlflowParent(self)
 
     def experiment_id(self, client: Any) -> str:
-        """Return the id of the experiment, which is made where it does not exist."""
+        """Return the id of the experiment, which is created if it does not exist."""
         from mlflow.exceptions import MlflowException
 
-        found = client.get_experiment_by_name(self.experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is None:
             try:
                 return str(client.create_experiment(self.experiment, self._location()))
-            except MlflowException:  # another process was faster
-                found = client.get_experiment_by_name(self.experiment)
-        if found is None or found.lifecycle_stage != "active":
+            except MlflowException:  # another process has created it
+                experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is None or experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"tracking.experiment={self.experiment} was deleted in "
                 f"{without_passwords(self.uri)}: "
                 "restore it, or choose another name"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _location(self) -> str | None:
-        """Return where the artifacts of a new experiment go; None where the server knows."""
+        """Return the address for artifacts of a new experiment; None if the server decides."""
         if is_server(self.uri):
             return None
         place = self.artifacts or str(self.root / "artifacts")
@@ -301,9 +302,9 @@ class MlflowTracker(Tracker):
     def _flush(self) -> None:
         with signals.held():
             while self._pending:
-                some = self._pending[:_MAX_METRICS]
-                self._client.log_batch(self.run_id, metrics=some, synchronous=True)
-                del self._pending[: len(some)]
+                batch = self._pending[:_MAX_METRICS]
+                self._client.log_batch(self.run_id, metrics=batch, synchronous=True)
+                del self._pending[: len(batch)]
 
     def _log_dataset(self, data: DataSplits) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -316,14 +317,17 @@ class MlflowTracker(Tracker):
         self._client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), [tag])])
 
     def where(self, kind: str, experiment: str, run_id: str) -> list[str]:
-        """Return lines that tell where a run is, and how to open it."""
-        look, shown = f"python -m nnjit.ui run={run_id}{self._place()}", without_passwords(self.uri)
+        """Return lines with the store of a run, and the command or address that opens it."""
+        store = without_passwords(self.uri)
+        target = f"python -m nnjit.ui run={run_id}{self._place()}"
         if is_server(self.uri):
-            look = run_page(shown.rstrip("/"), experiment, run_id)
-        return [f"{kind:8} {run_id} in {shown}", f"open     {look}"]
+            target = run_page(store.rstrip("/"), experiment, run_id)
+        return [f"{kind:8} {run_id} in {store}", f"open     {target}"]
 
     def _place(self, prefix: str = "") -> str:
-        """Return the options that lead another command to this store."""
+        """Return the options with which another command finds this store."""
         if self.uri != store_uri(self.root):
             return f" {prefix}uri={shlex.quote(without_passwords(self.uri))}"
-        return "" if self.root == self._here else f" {prefix}root={shlex.quote(str(self.root))}"
+        if self.root == self._default_root:
+            return ""
+        return f" {prefix}root={shlex.quote(str(self.root))}"

@@ -1,6 +1,6 @@
-"""Stores that lie elsewhere than when they were made, and those that can only be read.
+"""Repairs stores that were moved or copied, and copies those that are read-only.
 
-MLflow keeps the folders of artifacts as absolute addresses, nnjit those of checkpoints.
+MLflow stores absolute addresses of artifacts, and nnjit those of checkpoints.
 """
 
 import atexit
@@ -29,9 +29,9 @@ _TAGS = ("nnjit.checkpoint", "nnjit.folder", "nnjit.started_in")
 
 
 def readable(uri: str) -> str:
-    """Return the address of a store that can be opened: of a copy, where it is not ours to write.
+    """Return the address of the store, or of a temporary copy if it is read-only.
 
-    MLflow writes to a store that it opens, and SQLite to the folder.
+    MLflow writes to a store that it opens, and SQLite to its folder.
     """
     path = sqlite_file(uri)
     if path is None or not path.exists():
@@ -43,7 +43,7 @@ def readable(uri: str) -> str:
 
 @cache
 def _copy(path: Path) -> Path:
-    """Return a copy only for this process, whose addresses are those of the original."""
+    """Return a copy for this process; its addresses refer to the folder of the original."""
     folder = Path(tempfile.mkdtemp(prefix="nnjit-store-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copied = folder / path.name
@@ -54,10 +54,10 @@ def _copy(path: Path) -> Path:
 
 
 def mend(path: Path) -> None:
-    """Let a store whose folder was moved or copied find its artifacts and checkpoints again.
+    """Update the addresses of artifacts and checkpoints in a store that was moved or copied.
 
-    It counts as moved where an experiment has its artifacts in another folder, but those of its
-    runs lie beside the database.
+    A store was moved if an experiment has its artifacts in another folder, but the folders of its
+    runs are next to the database.
     """
     for old in _mend(path, path.parent.resolve()):
         warnings.warn(
@@ -66,10 +66,10 @@ def mend(path: Path) -> None:
 
 
 def _mend(path: Path, root: Path) -> list[Path]:
-    """Change the addresses in a database that belongs to ``root``; return where that was before."""
+    """Change the addresses in the database of folder ``root``; return its previous folders."""
     artifacts = root / "artifacts"
-    there = {entry.name for entry in artifacts.iterdir()} if artifacts.is_dir() else set()
-    found = []
+    run_folders = {entry.name for entry in artifacts.iterdir()} if artifacts.is_dir() else set()
+    moved_from = []
     with _connected(path) as store, store:
         places = "SELECT experiment_id, artifact_location FROM experiments"
         for experiment, location in store.execute(places).fetchall():
@@ -77,12 +77,12 @@ def _mend(path: Path, root: Path) -> list[Path]:
             if old is None or old == artifacts or old.name != artifacts.name:
                 continue
             runs = "SELECT run_uuid FROM runs WHERE experiment_id = ?"
-            if there.isdisjoint(run for (run,) in store.execute(runs, (experiment,))):
+            if run_folders.isdisjoint(run for (run,) in store.execute(runs, (experiment,))):
                 continue
             _follow(store, location.rstrip("/"), artifacts.as_uri())
             _follow_tags(store, old.parent, root)
-            found.append(old.parent)
-    return list(dict.fromkeys(found))
+            moved_from.append(old.parent)
+    return list(dict.fromkeys(moved_from))
 
 
 def _follow(store: sqlite3.Connection, old: str, new: str) -> None:
@@ -95,7 +95,7 @@ def _follow(store: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def _follow_tags(store: sqlite3.Connection, old: Path, new: Path) -> None:
-    """Change the paths in tags: those in the store, and those in the project around it."""
+    """Change the paths in tags: those in the store's folder, and in the folder around it."""
     query = f"SELECT run_uuid, key, value FROM tags WHERE key IN ({', '.join('?' * len(_TAGS))})"
     for run, key, value in store.execute(query, _TAGS).fetchall():
         for before, after in ((old, new), (old.parent, new.parent)):
@@ -108,7 +108,7 @@ def _follow_tags(store: sqlite3.Connection, old: Path, new: Path) -> None:
 
 
 def _folder(location: str | None) -> Path | None:
-    """Return the folder that an address of artifacts names, None where it is no folder here."""
+    """Return the folder of an address of artifacts, None if it is no local folder."""
     address = urlsplit(location or "")
     if address.scheme != "file" or address.netloc:
         return None
@@ -117,6 +117,6 @@ def _folder(location: str | None) -> Path | None:
 
 @contextlib.contextmanager
 def _connected(path: Path, options: str = "") -> Iterator[sqlite3.Connection]:
-    """Connect to a database, and close it at the end, which sqlite3 itself does not."""
+    """Connect to a database, and close it at the end, which ``with`` of sqlite3 does not."""
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}{options}", uri=True)) as store:
         yield store

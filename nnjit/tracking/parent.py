@@ -1,4 +1,4 @@
-"""The record of a sweep: a parent run, under which the runs of its jobs lie."""
+"""The record of a sweep: a parent run, with the runs of its jobs as children."""
 
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ VARIABLE = "NNJIT_PARENT_RUN"  # the parent's id in the environment of every job
 @final
 @dataclass(frozen=True)
 class SweepInfo:
-    """What the store is told about a sweep."""
+    """What the store records of a sweep before its first job."""
 
     name: str
     overrides: list[str]
@@ -45,7 +45,7 @@ class SweepReport:
 
 
 class Parent(ABC):
-    """Keeps a record of a sweep. Order of calls: `start`, the jobs, `finish`."""
+    """Records a sweep. Order of calls: `start`, the jobs, `finish`."""
 
     run_id = ""
 
@@ -55,20 +55,20 @@ class Parent(ABC):
 
     @abstractmethod
     def resume(self, run_id: str, finished: Container[int]) -> None:
-        """Open the record again; ``finished`` are the numbers of the jobs that need not run."""
+        """Open the record again; ``finished`` are the numbers of jobs that are not run again."""
 
     def is_closed(self, run_id: str) -> bool:
-        """Tell whether the record of a sweep, whose jobs have all finished, is whole."""
+        """Tell whether the record of a sweep, whose jobs have all finished, is complete."""
         return True
 
     @abstractmethod
     def finish(self, report: SweepReport) -> list[str]:
-        """Close the record, and those of jobs whose process is gone; return where it is."""
+        """Close the record, and those of jobs without a process; return lines with its address."""
 
 
 @final
 class NoParent(Parent):
-    """No record; the files stay in the folder of the sweep."""
+    """Records nothing; the files of the sweep are in its folder."""
 
     def start(self, info: SweepInfo, tags: dict[str, str]) -> None:
         """Do nothing."""
@@ -89,7 +89,7 @@ class MlflowParent(Parent):
         self._tracker = tracker
 
     def start(self, info: SweepInfo, tags: dict[str, str]) -> None:
-        """Create the store, the experiment and the run, before any job could."""
+        """Create the store, the experiment and the run, before any job does."""
         self._tracker.check_address()
         _, self._client = open_store(self._tracker.uri)
         with writing(self._tracker.uri):
@@ -106,7 +106,7 @@ class MlflowParent(Parent):
         self.run_id = run.info.run_id
 
     def resume(self, run_id: str, finished: Container[int]) -> None:
-        """Open the run again; runs of jobs that run again are kept under another kind."""
+        """Open the run again; earlier runs of jobs that run again get the kind "superseded"."""
         mlflow, self._client = open_store(self._tracker.uri)
         try:
             self._experiment = self._client.get_run(run_id).info.experiment_id
@@ -132,12 +132,12 @@ class MlflowParent(Parent):
             return bool(client.get_run(run_id).info.status == FINISHED)
 
     def find(self, run: str) -> Path:
-        """Return the folder of a sweep that did not finish: an id, or "latest".
+        """Return the folder of an unfinished sweep, given its id or "latest".
 
         Raises
         ------
         TrackingError
-            Where there is no such sweep.
+            If there is no such sweep.
         """
         store = without_passwords(self._tracker.uri)
         mlflow, client = open_store(self._tracker.uri)
@@ -145,12 +145,12 @@ class MlflowParent(Parent):
             experiments = [e.experiment_id for e in client.search_experiments()]
             query = "tags.`nnjit.kind` = 'sweep' and attributes.status != 'FINISHED'"
             order = ["attributes.start_time DESC"]
-            found = client.search_runs(experiments, query, order_by=order, max_results=1)
-            if not found:
+            sweeps = client.search_runs(experiments, query, order_by=order, max_results=1)
+            if not sweeps:
                 raise TrackingError(
                     f"resume=latest: no sweep in {store} was interrupted or has a job that failed"
                 )
-            return self._folder(found[0].data.tags)
+            return self._folder(sweeps[0].data.tags)
         try:
             tags = client.get_run(run).data.tags
         except mlflow.exceptions.MlflowException:
@@ -163,7 +163,7 @@ class MlflowParent(Parent):
         return self._folder(tags)
 
     def finish(self, report: SweepReport) -> list[str]:
-        """Log the means, the description and the files; see that every job is on record."""
+        """Log the means, the description and the files, and complete the records of jobs."""
         from mlflow.entities import Metric
 
         now, keys = int(time.time() * 1000), metric_keys(report.means)
@@ -186,7 +186,7 @@ class MlflowParent(Parent):
         return Path(tags["nnjit.folder"])
 
     def _close_children(self, records: Sequence[JobRecord]) -> None:
-        """Close runs whose process is gone, and record jobs that ended before they had a run."""
+        """Close runs without a process, and create runs for jobs that failed without any."""
         children = {c.data.tags.get(JOB_TAG): c for c in self._children()}
         for record in records:
             if record.status not in (FAILED, KILLED):
@@ -210,12 +210,12 @@ class MlflowParent(Parent):
                 self._client.set_terminated(child.info.run_id, record.status)
 
     def _children(self) -> list[Any]:
-        """Return the runs under the parent, those left out that were run again."""
+        """Return the runs of the jobs, without superseded ones."""
         query = f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`nnjit.kind` = 'run'"
-        found: list[Any] = []
+        children: list[Any] = []
         page = None
         while page is None or page.token:
             token = page.token if page else None
             page = self._client.search_runs([self._experiment], query, page_token=token)
-            found += page
-        return found
+            children += page
+        return children

@@ -1,4 +1,4 @@
-"""What a trained model makes of each clip, as a table."""
+"""The table of predictions of a trained model, a row for each clip."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ _MOST_VALUES = 2_000_000  # probabilities: 20 MB as text
 def table_of_predictions(trained: Trained) -> tuple[str, int]:
     """Return CSV with a row for each clip of each set, and the number of rows.
 
-    The columns: set, file, offset in seconds, label, prediction, and for each class ``p_class``,
-    its probability by the final model, in as many digits as tell it from any other. Of very many
-    clips some are left out, evenly over all sets.
+    The columns are set, file, offset in seconds, label, prediction, and for each class ``p_class``,
+    its probability from the final model, with all digits of a float32. If there are too many clips,
+    a regular selection over all sets is written.
     """
     data, sets = trained.data, trained.history.final.sets
     model, classes = trained.classifier.model, data.classes
@@ -32,14 +32,14 @@ def table_of_predictions(trained: Trained) -> tuple[str, int]:
     for name, clips in data.sets().items():
         rows = chosen[(chosen >= start) & (chosen < start + len(clips))] - start
         start += len(clips)
-        some, p = clips.take(rows), sets[name].probabilities[rows]
-        told = zip(some.labels.tolist(), model.most_probable(p).tolist(), strict=True)
+        selected, p = clips.take(rows), sets[name].probabilities[rows]
+        pairs = zip(selected.labels.tolist(), model.most_probable(p).tolist(), strict=True)
         probabilities = metrics.of_each_class(p).astype(str).tolist()
-        for place, offset, (label, prediction), each in zip(
-            some.files, some.offsets.tolist(), told, probabilities, strict=True
+        for path, offset, (label, prediction), texts in zip(
+            selected.files, selected.offsets.tolist(), pairs, probabilities, strict=True
         ):
-            about = (name, place, repr(offset), classes[label], classes[prediction])
-            out.writerow([*map(printable, about), *each])
+            cells = (name, path, repr(offset), classes[label], classes[prediction])
+            out.writerow([*map(printable, cells), *texts])
     return file.getvalue(), n_rows
 
 

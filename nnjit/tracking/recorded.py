@@ -1,4 +1,4 @@
-"""What a store knows of a run."""
+"""A recorded run as plain values."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +10,9 @@ _ATTRIBUTES = ("id", "name", "status", "started", "seconds")
 @final
 @dataclass(frozen=True)
 class RecordedRun:
-    """What the store knows of a run without opening its files.
+    """The values of a run in the store, without its files.
 
-    ``seconds`` is the time from the first to the last call, None while the run goes on.
+    ``seconds`` is the time from start to end of the run, None while it is running.
     """
 
     id: str
@@ -27,20 +27,20 @@ class RecordedRun:
 
     @property
     def description(self) -> str:
-        """What MLflow's page of the run says of it."""
+        """The description on MLflow's page of the run."""
         return self.tags.get("mlflow.note.content", "")
 
     @property
     def keys(self) -> list[str]:
-        """The names that `value` knows, the short ones first."""
+        """The names that `value` accepts, the short ones first."""
         tags = [key.removeprefix("nnjit.") for key in self.tags]
         return [*_ATTRIBUTES, *tags, *self.metrics, *self.params]
 
     def value(self, key: str) -> Any:
-        """Return an attribute, a tag (``model``), a metric or a parameter; None where it lacks.
+        """Return an attribute, a tag (``model``), a metric or a parameter, None if it has none.
 
-        ``set/metric`` is the value that goes with the parameters of the model, where the run is
-        finished, and else the last one.
+        ``set/metric`` is the value for the parameters of the model if the run has finished, else
+        the last value.
         """
         if key in _ATTRIBUTES:
             return getattr(self, key)

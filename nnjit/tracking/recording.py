@@ -1,4 +1,4 @@
-"""How a trained run gets on record: in steps, each of which may fail and be tried again."""
+"""Records a trained run in steps, each of which may fail and is then repeated."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ from ..reporting.messages import explain
 from ..training.callbacks import Callback
 from ..training.run import Trained, TrainingRun
 
-_PAUSES = (3.0,)  # seconds before what failed is tried again
+_PAUSES = (3.0,)  # seconds before failed steps are repeated
 
 
 @final
 @dataclass(frozen=True)
 class Step:
-    """A part of a record, and what writes it; written twice, it is there once."""
+    """A part of a record, and the function that writes it, which can be called twice."""
 
     name: str
     write: Callable[[], None]
 
 
 def carry_out(steps: Sequence[Step], pauses: Sequence[float] | None = None) -> dict[str, str]:
-    """Do the steps in order, and those that fail again after each pause.
+    """Run the steps in order, and repeat those that fail after each pause.
 
     Returns
     -------
     dict
-        The names of the steps that failed to the last, with the reason in one line.
+        The names of the steps that still failed at the end, with the reason in one line.
     """
     missing = _failing(steps)
     for pause in _PAUSES if pauses is None else pauses:
@@ -50,17 +50,17 @@ def _failing(steps: Sequence[Step]) -> dict[str, str]:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says in one line."""
+    """Return the message of an error as one line."""
     text = " ".join(str(error).split())
     return (explain(error) or f"{type(error).__name__}: {text}")[:500]
 
 
 @final
 class ModelFile(Callback, Part):
-    """Keeps the trained model as a file in the run's folder, before anything that may fail."""
+    """Writes the trained model to the run's folder, before recording, which may fail."""
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Write the file; where that fails the run's record lacks it."""
+        """Write the file; if that fails, add it to ``run.missing``."""
 
         def write() -> None:
             trained.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""MLflow's server, which shows a store as pages."""
+"""Runs MLflow's server, which shows a store as web pages."""
 
 import contextlib
 import os
@@ -14,18 +14,18 @@ from ..errors import TrackingError
 from ..runtime import guard as guard_module
 
 _PATIENCE = 60.0  # seconds that the server may take to answer
-_GRACE = 5.0  # seconds that its guard may take to end it
+_GRACE = 5.0  # seconds that the guard may take to end the server
 
 
 @final
 class Server:
-    """A server that was started."""
+    """A started server."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
         self._process, self._output = process, output
 
     def wait_for_answer(self, address: str) -> None:
-        """Return when it answers; TrackingError where it does not."""
+        """Return when the server answers; TrackingError if it does not."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             if self._process.poll() is not None:
@@ -40,7 +40,7 @@ class Server:
         raise TrackingError(f"MLflow's server did not answer at {address} for {_PATIENCE:.0f} s")
 
     def wait_for_end(self) -> None:
-        """Wait until it ends by itself, which it should not: that is a TrackingError."""
+        """Wait for the server; TrackingError when it ends, which it should not."""
         self._process.wait()
         raise TrackingError(f"the server has ended: {self._last_line()}")
 
@@ -53,9 +53,9 @@ class Server:
 
 @contextlib.contextmanager
 def serving(uri: str, host: str, port: int) -> Iterator[Server]:
-    """Start MLflow's server under a guard, which ends it when this process does."""
-    # One process and no queue of jobs: a dozen would serve one person no better. The address of
-    # the store may hold a password, and arguments are there for all to see.
+    """Start MLflow's server under a guard, which ends it when this process ends."""
+    # One worker and no queue of jobs are enough for one user. The address of the store may contain
+    # a password: it is passed in the environment, since all users can see arguments.
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,

@@ -1,4 +1,4 @@
-"""Addresses of stores in an SQLite file."""
+"""Addresses of stores in SQLite files."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,10 @@ _ADDRESS = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)", re.DOTALL)
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the address of a database file, whatever its name.
+    """Return the address of a database file, with special characters in its name escaped.
 
-    In an address ``?`` begins the options and ``%`` a code. MLflow makes a folder of what it reads
-    as the path, codes and all, but only where the driver is not named.
+    In an address ``?`` begins the options and ``%`` an escape. Such an address names the driver:
+    without it, MLflow would create a folder with the escaped name.
     """
     text = str(path)
     if not {"?", "%"} & set(text):
@@ -20,8 +20,8 @@ def sqlite_uri(path: Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file that an address names, None where the store is something else."""
-    found = _ADDRESS.match(uri)
-    if found is None or found[1].startswith((":memory:", "file:")):
+    """Return the file of an address, None for a store without a file."""
+    match = _ADDRESS.match(uri)
+    if match is None or match[1].startswith((":memory:", "file:")):
         return None
-    return Path(unquote(found[1]))
+    return Path(unquote(match[1]))

@@ -1,4 +1,4 @@
-"""A store of runs as commands see it: runs, configurations, metrics, models, pages."""
+"""A store of runs, with the methods that commands need: runs, configurations, metrics, models."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from .sqlite import sqlite_file
 from .views import view_tag
 
 _MOST_TEXT = 200_000  # characters of a configuration
-_PAGE = 1000  # runs that MLflow gives at a time
+_PAGE = 1000  # runs that MLflow returns in one call
 _OF_KIND = "tags.`nnjit.kind` = '{}'"
 
 
 @final
 class Store:
-    """What is on record in an MLflow store; the client that reads it stays inside.
+    """The recorded runs of an MLflow store; other packages do not use its client.
 
     Attributes
     ----------
     uri
-        Address that was opened: of a copy, where the store itself can only be read.
+        The address that was opened, that of a copy if the store is read-only.
     """
 
     def __init__(self, uri: str, mlflow: Any, client: Any) -> None:
@@ -32,12 +32,12 @@ class Store:
 
     @classmethod
     def existing(cls, uri: str, remedy: str = "root=FOLDER") -> "Store":
-        """Open a store, but never make a new one; ``remedy`` is the option that names it.
+        """Open a store, but never create one; ``remedy`` is the option that names it.
 
         Raises
         ------
         TrackingError
-            Where there is no store, or it cannot be opened.
+            If there is no store, or it cannot be opened.
         """
         path = sqlite_file(uri)
         if path is not None and not path.exists():
@@ -57,15 +57,14 @@ class Store:
         Parameters
         ----------
         run
-            An id, the first digits of one, or "latest": the newest finished run, or the newest
-            sweep.
+            An id, its first digits, or "latest": the newest finished run, or the newest sweep.
         kind
-            What "latest" is about: run, sweep.
+            The kind of "latest": run or sweep.
 
         Raises
         ------
         TrackingError
-            Where there is no such run, or several.
+            If there is no such run, or several.
         """
         if run == "latest":
             finished = " and attributes.status = 'FINISHED'" if kind == "run" else ""
@@ -92,16 +91,16 @@ class Store:
         where
             A condition in MLflow's language, such as ``metrics.`val/accuracy` > 0.6``.
         sweep
-            The id of a sweep, or as `run` takes it: its runs only.
+            A sweep, as in `run`: return only its runs.
         most
-            Return no more than these.
+            Return at most so many.
 
         Raises
         ------
         ConfigError
-            Where MLflow does not understand the condition.
+            If MLflow does not accept the condition.
         TrackingError
-            Where there is no such sweep.
+            If there is no such sweep.
         """
         conditions = [_OF_KIND.format("run")]
         if sweep:
@@ -119,7 +118,7 @@ class Store:
         return self._search(f"{_OF_KIND.format('run')} and attributes.status != 'FINISHED'")
 
     def _search(self, where: str, most: int | None = None) -> Iterator[RecordedRun]:
-        """Yield what agrees with a condition in MLflow's language, newest first."""
+        """Yield the runs that meet a condition in MLflow's language, newest first."""
         experiments = [e.experiment_id for e in self._client.search_experiments()]
         left, token = most, None
         while left is None or left > 0:
@@ -142,7 +141,7 @@ class Store:
         Raises
         ------
         TrackingError
-            Where its file is missing or damaged.
+            If its file is missing or damaged.
         """
         try:
             text = self._mlflow.artifacts.load_text(f"runs:/{run_id}/config.yaml")
@@ -161,16 +160,16 @@ class Store:
         return config
 
     def metric_history(self, run_id: str, key: str) -> dict[int, float]:
-        """Return the values of a metric by epoch; the last one where an epoch was logged again."""
+        """Return the values of a metric by epoch; for an epoch logged twice, the last one."""
         return {m.step: m.value for m in self._client.get_metric_history(run_id, key)}
 
     def model_file(self, run_id: str) -> Path:
-        """Return the path of the model file of a run, copied here if it is elsewhere.
+        """Return the path of the model file of a run, downloaded if the store is remote.
 
         Raises
         ------
         TrackingError
-            Where the run has no model.
+            If the run has no model.
         """
         try:
             folder = self._mlflow.artifacts.download_artifacts(f"runs:/{run_id}/model")
@@ -184,6 +183,6 @@ class Store:
     def save_view(self, experiment: str, name: str, run_ids: Sequence[str] = ()) -> None:
         """Save a view of these runs, or of all, in MLflow's pages of the experiment.
 
-        One of the same name is replaced.
+        A view of the same name is replaced.
         """
         self._client.set_experiment_tag(experiment, *view_tag(name, run_ids))

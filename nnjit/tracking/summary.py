@@ -1,4 +1,4 @@
-"""Names and values of a run in the form that MLflow takes."""
+"""Names and values of a run in a form that MLflow accepts."""
 
 import csv
 import functools
@@ -13,15 +13,15 @@ from ..training import metrics
 from ..training.history import Epoch, History
 from ..training.summary import headline
 
-# The metrics of version 0.1. A later one follows from the same confusion matrix, and is left out:
-# with it, no recorded run would have the digest that it had.
+# The metrics of version 0.1. Newer ones follow from the same confusion matrix, and are left out:
+# with them, the digests of recorded runs would change.
 _DIGESTED = ("loss", "accuracy", "recall", "precision", "f1", "specificity", "npv")
 _LONGEST = 250  # characters of a name in MLflow
-_MOST_OF_CLASSES = 100  # values of single classes in a set: 20 classes by 5 metrics
+_MOST_OF_CLASSES = 100  # logged values of single classes in a set: 20 classes with 5 metrics
 
 
 def metrics_digest(history: History) -> str:
-    """Return 16 hex digits that change with any bit of what is `digested` (SHA-256)."""
+    """Return 16 hex digits that change with any bit of the `digested` values (SHA-256)."""
     digest = hashlib.sha256()
     for epoch in history.epochs:
         for key, value in sorted(digested(epoch).items()):
@@ -30,19 +30,19 @@ def metrics_digest(history: History) -> str:
 
 
 def digested(epoch: Epoch) -> dict[str, float]:
-    """Return the values of an epoch that its digest is about."""
+    """Return the values of an epoch that its digest includes."""
     return {key: value for key, value in epoch.flat().items() if key.split("/")[1] in _DIGESTED}
 
 
 def logged(epoch: Epoch) -> dict[str, float]:
-    """Return the values of an epoch that a store has room for: those of single classes if few."""
-    values, whole_sets = epoch.flat(), headline(epoch)
-    few = len(values) - len(whole_sets) <= _MOST_OF_CLASSES * len(epoch.sets)
-    return values if few else whole_sets
+    """Return the values of an epoch to log, with those of single classes only if they are few."""
+    values, set_values = epoch.flat(), headline(epoch)
+    few = len(values) - len(set_values) <= _MOST_OF_CLASSES * len(epoch.sets)
+    return values if few else set_values
 
 
 def table_of_classes(epoch: Epoch, classes: Sequence[str]) -> str:
-    """Return CSV with the metrics of each class in each set, empty where there are none."""
+    """Return CSV with the metrics of each class in each set, empty cells for missing values."""
     file = io.StringIO(newline="")
     out = csv.writer(file)
     of_one = metrics.names("counts")
@@ -56,17 +56,17 @@ def table_of_classes(epoch: Epoch, classes: Sequence[str]) -> str:
 
 
 def metric_key(name: str) -> str:
-    """Return a name that MLflow takes: letters, digits and ``_-. :/``, a path without detours."""
-    kept = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
-    parts = (part for part in kept.split("/") if part not in ("", ".", ".."))
-    return "/".join(parts)[:_LONGEST].rstrip("/")
+    """Return a name that MLflow accepts: letters, digits and ``_-. :/``, without ``..``."""
+    allowed = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
+    names = (name for name in allowed.split("/") if name not in ("", ".", ".."))
+    return "/".join(names)[:_LONGEST].rstrip("/")
 
 
 def metric_keys(names: Iterable[str]) -> dict[str, str]:
-    """Return for each name one that MLflow takes, all of them different.
+    """Return for each name a unique one that MLflow accepts.
 
-    That of `metric_key` where only one name has it; else characters that MLflow refuses become
-    their code points: ``C♯`` and ``C♭`` are ``C_266f`` and ``C_266d``.
+    It is that of `metric_key` if no other name has the same; else characters that MLflow does not
+    accept become their code points: ``C♯`` and ``C♭`` are ``C_266f`` and ``C_266d``.
     """
     return dict(_metric_keys(tuple(names)))
 
@@ -75,19 +75,19 @@ def metric_keys(names: Iterable[str]) -> dict[str, str]:
 def _metric_keys(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     plain = {name: metric_key(name) for name in names}
     counts = Counter(plain.values())
-    found = {n: key for n, key in plain.items() if counts[key] == 1 or n == key}
-    taken = set(found.values())
+    keys = {n: key for n, key in plain.items() if counts[key] == 1 or n == key}
+    taken = set(keys.values())
     for name in names:
-        if name in found:
+        if name in keys:
             continue
-        spelt = "".join(c if c.isalnum() or c in "-. :/" else f"_{ord(c):x}" for c in name)
-        key, n = metric_key(spelt), 1
+        spelled = "".join(c if c.isalnum() or c in "-. :/" else f"_{ord(c):x}" for c in name)
+        key, n = metric_key(spelled), 1
         while key in taken:
             n += 1
-            key = f"{metric_key(spelt)[: _LONGEST - 8]} {n}"
-        found[name] = key
+            key = f"{metric_key(spelled)[: _LONGEST - 8]} {n}"
+        keys[name] = key
         taken.add(key)
-    return tuple((name, found[name]) for name in names)
+    return tuple((name, keys[name]) for name in names)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -99,7 +99,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         items = enumerate(config)
     if not items:
         return {prefix: config}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in items:
-        found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,4 +1,4 @@
-"""Runs in a store that did not finish, and whether they can go on."""
+"""Finds runs in a store that did not finish and can be resumed."""
 
 import os
 import warnings
@@ -17,45 +17,45 @@ _BITS = ("version.numpy", "version.numba", "version.nnjit", "mlflow.source.git.c
 
 
 def find_unfinished(run: str, uri: str, folders: Sequence[Path]) -> tuple[str, Path]:
-    """Return the id of a run that can go on, and its checkpoint.
+    """Return the id of a run that can be resumed, and its checkpoint.
 
     Parameters
     ----------
     run
-        An id, or "latest": the newest run that did not finish, that no process is at work on and
-        that can go on. A warning tells where a newer one cannot.
+        An id, or "latest": the newest unfinished run that is not running and can be resumed. There
+        is a warning if a newer one cannot be resumed.
     folders
-        Where a checkpoint may lie, see `store_folders`.
+        The folders in which a checkpoint may be, see `store_folders`.
 
     Raises
     ------
     TrackingError
-        Where there is no such run, or it cannot go on.
+        If there is no such run, or it cannot be resumed.
     """
     store = Store.existing(uri, "tracking.root=FOLDER")
-    found = _latest(store, folders) if run == "latest" else store.run(run, "resume")
-    return found.id, _checkpoint(found, folders)
+    unfinished = _latest(store, folders) if run == "latest" else store.run(run, "resume")
+    return unfinished.id, _checkpoint(unfinished, folders)
 
 
 def _latest(store: Store, folders: Sequence[Path]) -> RecordedRun:
-    """Return the newest run that can go on, with a warning where a newer one cannot."""
+    """Return the newest run that can be resumed, with a warning if a newer one cannot."""
     newest = None
     for run in store.unfinished():
-        if _at_work(run, folders):
+        if _is_running(run, folders):
             continue
         newest = newest or run
-        if not _hindrance(run):
+        if not _obstacle(run):
             if run is not newest:
-                told = f"resume=latest is run {run.id}, the newest that can go on"
-                warnings.warn(f"{told}: {_hindrance(newest)}", stacklevel=3)
+                choice = f"resume=latest is run {run.id}, the newest that can go on"
+                warnings.warn(f"{choice}: {_obstacle(newest)}", stacklevel=3)
             return run
     if newest is None:
         raise TrackingError("resume=latest: the store has no run that was interrupted")
-    return newest  # whose hindrance is told
+    return newest  # `_checkpoint` raises its obstacle
 
 
 def find_by_checkpoint(path: Path, uri: str) -> str:
-    """Return the id of the run of a checkpoint; TrackingError where the store has none."""
+    """Return the id of the run of a checkpoint; TrackingError if the store has none."""
     for run in Store.existing(uri, "tracking.root=FOLDER").unfinished():
         named = run.tags.get(CHECKPOINT_TAG)
         if named is not None and os.path.realpath(named) == os.path.realpath(path):
@@ -66,13 +66,13 @@ def find_by_checkpoint(path: Path, uri: str) -> str:
     )
 
 
-def _at_work(run: RecordedRun, folders: Sequence[Path]) -> bool:
+def _is_running(run: RecordedRun, folders: Sequence[Path]) -> bool:
     named = run.tags.get(CHECKPOINT_TAG)
     return named is not None and is_within(Path(named), folders) and is_held(Path(named))
 
 
-def _hindrance(run: RecordedRun) -> str:
-    """Return why the record of a run says that it cannot go on, or nothing."""
+def _obstacle(run: RecordedRun) -> str:
+    """Return the reason in the record why a run cannot be resumed, or ""."""
     failure = run.tags.get(FAILURE_TAG, "")
     if run.status == "FINISHED":
         return f"run {run.id} has finished: there is nothing to resume"
@@ -84,9 +84,9 @@ def _hindrance(run: RecordedRun) -> str:
 
 
 def _checkpoint(run: RecordedRun, folders: Sequence[Path]) -> Path:
-    """Return the checkpoint of a run; TrackingError where it cannot go on."""
-    if hindrance := _hindrance(run):
-        raise TrackingError(hindrance)
+    """Return the checkpoint of a run; TrackingError if it cannot be resumed."""
+    if obstacle := _obstacle(run):
+        raise TrackingError(obstacle)
     path = within(Path(run.tags[CHECKPOINT_TAG]), folders, "resume")
     if not path.exists():
         raise TrackingError(
@@ -97,7 +97,7 @@ def _checkpoint(run: RecordedRun, folders: Sequence[Path]) -> Path:
 
 
 def warn_of_changes(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Warn where the results of a run that goes on may differ in their last bits."""
+    """Warn if the results of a resumed run may differ in their last bits."""
     changes = [
         f"{key.removeprefix('version.')} was {before.get(key)}, is {now.get(key)}"
         for key in _BITS

@@ -1,7 +1,7 @@
-"""MLflow's own pages: their addresses, and saved views that show what matters here.
+"""Addresses of MLflow's pages, and saved views with nnjit's columns and charts.
 
 A saved view is a tag of the experiment that MLflow's pages read: columns, filter and order of the
-list of runs, and its charts. It stands in the menu at the top of the list.
+list of runs, and its charts. It is in the menu at the top of the list.
 """
 
 import base64
@@ -16,15 +16,15 @@ from urllib.parse import quote
 from ..training.metrics import compared
 
 _TAG = "mlflow.sharedViewState."
-_PACKED = "deflate;"  # how MLflow marks what it has to unpack; a tag holds 5000 characters
-_MODE = "workflowType=machine_learning"  # MLflow opens on its pages for language models
+_PACKED = "deflate;"  # MLflow's mark of a compressed value; a tag holds 5000 characters
+_MODE = "workflowType=machine_learning"  # else MLflow shows its pages for language models
 _SETS = {"val": "Validation", "test": "Test"}
 _CURVES = ("train/accuracy", "val/accuracy", "test/accuracy", "train/loss", "val/loss", "test/loss")
 _TAGS = ("model", "dataset", "split", "seed")
 _RUNS = 'tags.`nnjit.kind` = "run"'
 RESULTS = "Results"
-MOST_IN_ADDRESS = 10  # runs that an address may name and still be fit to copy
-MOST_IN_VIEW = 50  # runs that a tag has room for
+MOST_IN_ADDRESS = 10  # runs in an address, so that it is short enough to copy
+MOST_IN_VIEW = 50  # runs that fit a tag
 
 
 def run_page(server: str, experiment: str, run_id: str) -> str:

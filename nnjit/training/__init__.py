@@ -1,1 +1,1 @@
-"""One training run: the loop, its parts, and what observes it."""
+"""One training run: the loop, its settings, and the callbacks that observe it."""

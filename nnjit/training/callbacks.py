@@ -1,4 +1,4 @@
-"""What may watch a training run. The trainer calls, and knows nothing of who listens."""
+"""The interface of callbacks, which observe a training run, and the state that they read."""
 
 import time
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Position:
-    """A place between two batches: ``epoch`` whole epochs and ``batch`` batches of the next.
+    """A position between two batches: after ``epoch`` epochs and ``batch`` batches of the next.
 
-    ``dropout`` is the state of that epoch's random stream, None where nothing was drawn yet;
-    ``seconds`` is the time spent on its batches.
+    ``dropout`` is the state of the random stream for dropout in that epoch, None if nothing has
+    been drawn; ``seconds`` is the time spent on its batches.
     """
 
     epoch: int = 0
@@ -45,12 +45,12 @@ class Batch:
 @final
 @dataclass
 class Progress:
-    """Where a training run stands; the trainer changes it, callbacks read it.
+    """The progress of a training run; the trainer changes it, callbacks read it.
 
     ``epoch`` and ``batch`` count from 0; ``loss`` and ``accuracy`` are those of the last batch.
-    ``last_batch`` is there in ``on_batch_end`` alone; what a callback puts into ``values`` until
-    the epoch ends goes on record with it. ``position`` is where the run could go on later, None
-    while the parameters change.
+    ``last_batch`` is set in ``on_batch_end`` only; the ``values`` that callbacks add during an
+    epoch are recorded with it. ``position`` is where the run could be resumed, None while the
+    parameters change.
     """
 
     model: "Sequential"
@@ -65,16 +65,16 @@ class Progress:
     accuracy: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     stop: bool = False  # a callback that sets it ends the run after this epoch
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)  # parameters, where they are kept
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)  # parameters, if they are saved
     position: Position | None = Position()
     last_batch: Batch | None = None
     values: dict[str, float] = field(default_factory=dict)
-    _warm: float = 0.0  # when the first batch, which may compile kernels, was done
-    _first: int = 0  # which batch that was, counted over all epochs
+    _warm: float = 0.0  # the time at the end of the first batch, which may compile kernels
+    _first: int = 0  # the number of that batch, counted over all epochs
 
     @property
     def finished(self) -> bool:
-        """Whether no epoch is to come, nor the rest of one."""
+        """Whether all batches and epochs are done."""
         inside = self.position is None or self.position.batch > 0
         return not inside and (self.stop or len(self.history.epochs) >= self.n_epochs)
 
@@ -85,7 +85,7 @@ class Progress:
 
     @property
     def remaining(self) -> float:
-        """Seconds to go, judged by all batches but the first, which may have compiled kernels."""
+        """Estimated seconds to the end; the first batch, which may compile, does not count."""
         done = self.epoch * self.n_batches + self.batch
         total = self.n_epochs * self.n_batches
         if done - self._first < 1:
@@ -95,7 +95,7 @@ class Progress:
     def mark_batch(
         self, batch: int, loss: float, accuracy: float, last: Batch | None = None
     ) -> None:
-        """Take note of a finished batch."""
+        """Record a finished batch."""
         self.batch, self.loss, self.accuracy, self.last_batch = batch, loss, accuracy, last
         if not self._warm:
             self._warm = time.perf_counter()
@@ -103,24 +103,24 @@ class Progress:
 
 
 class Callback:
-    """Base of what observes a run; it does nothing, a subclass takes what it wants.
+    """Base of all callbacks; its methods do nothing, and a subclass overrides some of them.
 
     Order of calls: ``on_run_start``; ``on_train_begin``, batches and epochs, ``on_train_end``;
-    ``on_run_end``. Where the run does not come to its end, ``on_exception`` is the last. A
-    `Trainer` by itself calls only those of training.
+    ``on_run_end``. If the run fails or is interrupted, ``on_exception`` is the last. A `Trainer`
+    without a `TrainingRun` calls only the methods of training.
     """
 
     def on_run_start(self, run: "TrainingRun") -> None:
         """Before training; an exception ends the run."""
 
     def on_run_end(self, run: "TrainingRun", trained: "Trained") -> None:
-        """After training; what is to be told goes to ``run.lines``, what is lost to ``missing``."""
+        """After training; add lines to print to ``run.lines``, lost data to ``run.missing``."""
 
     def on_exception(self, run: "TrainingRun", error: BaseException) -> None:
         """After anything that ended the run, KeyboardInterrupt included."""
 
     def on_train_begin(self, progress: Progress) -> None:
-        """Before the first batch; ``progress.history`` has the epochs of a run that goes on."""
+        """Before the first batch; in a resumed run ``progress.history`` has the earlier epochs."""
 
     def on_batch_end(self, progress: Progress) -> None:
         """After a batch."""
@@ -132,17 +132,17 @@ class Callback:
         """After the last epoch; not called when training fails."""
 
     def on_interrupt(self, progress: Progress) -> None:
-        """After Ctrl-C, SIGTERM or the end of the terminal, anywhere."""
+        """After Ctrl-C, SIGTERM or the end of the terminal, at any point of training."""
 
 
 @final
 class EarlyStopping(Callback, Part):
-    """Stop when the monitored value has not improved for ``patience`` epochs; None never does.
+    """Stop when the monitored value has not improved for ``patience`` epochs; None never stops.
 
     Raises
     ------
     ConfigError
-        Where ``patience`` is below 1.
+        If ``patience`` is below 1.
     """
 
     def __init__(self, patience: int | None) -> None:
@@ -153,7 +153,7 @@ class EarlyStopping(Callback, Part):
         self.patience = patience
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Ask for the end where the best epoch lies too far back."""
+        """Stop the run if the best epoch is ``patience`` epochs back."""
         history = progress.history
         if self.patience is None:
             return

@@ -1,4 +1,4 @@
-"""Check a cell: its kernels against NumPy, its gradients against central differences, its bits."""
+"""Checks of a cell: kernels against NumPy, gradients against differences, and equal bits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,51 +22,51 @@ _LEVELS, _FEATURES, _SMALL = 7, 3, 1e-7
 @final
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: ``error`` is empty where all is as it must be."""
+    """The result of a check: ``error`` is empty if it passed."""
 
     name: str
     error: str
 
 
 def check_cell(cell: Any, seed: int = 0, quiet: bool = False) -> bool:
-    """Check a cell as nnjit's own are checked, print what was found, return whether all is well.
+    """Check a cell as nnjit's own cells are checked, print the results, return whether all passed.
 
     Layers of 1, 3 and 17 units are compared with the equations in NumPy, their gradients with
-    central differences in float64, codes with one-hot vectors, recurrent dropout with NumPy;
-    checkpoints, threads, teams, the size of the batch, padding and pieces of time must leave every
-    bit, and NaN must stay in its clip.
+    central differences in float64, codes with one-hot vectors, recurrent dropout with NumPy.
+    Checkpoints, threads, teams, the size of the batch, padding and pieces of time must not change
+    any bit, and NaN in one clip must not change another.
 
     Parameters
     ----------
     cell
-        As `nnjit.layers.Recurrent` takes it.
+        As in `nnjit.layers.Recurrent`.
     seed
-        Of the parameters and inputs, which are drawn.
+        The seed of inputs.
     quiet
         Print nothing.
 
     Raises
     ------
     CellError
-        Where there is no such cell, or its equations cannot be compiled.
+        If there is no such cell, or its equations cannot be compiled.
     """
     findings = []
-    made = named(cell)
+    checked = named(cell)
     for check, sizes in _CHECKS:
         error = ""
         for H in sizes:
             try:
                 with np.errstate(all="ignore"):
-                    check(_Case(made, H, seed))
-            except AssertionError as wrong:
-                error = f"{H} units: {wrong}"
+                    check(_Case(checked, H, seed))
+            except AssertionError as failure:
+                error = f"{H} units: {failure}"
                 break
         findings.append(Finding(str(check.__doc__).rstrip("."), error))
         if not quiet:
             print(f"{'FAIL' if error else 'ok':5} {findings[-1].name}{': ' * bool(error)}{error}")
     passed = not any(finding.error for finding in findings)
     if not quiet:
-        print(f"{made.name}: {'all is well' if passed else 'not to be trusted'}")
+        print(f"{checked.name}: {'all is well' if passed else 'not to be trusted'}")
     return passed
 
 
@@ -122,17 +122,17 @@ def run(layer: Recurrent, x: Array, dy: Array | None = None, **options: Any) -> 
     dtype = layer.params["U"].dtype
     tiles = to_tiles(x if x.dtype == np.uint8 else x.astype(dtype))
     y, cache = layer.forward(tiles, training=dy is not None, **options)
-    found = {"y": from_tiles(y, len(x))}
+    actual = {"y": from_tiles(y, len(x))}
     if dy is not None:
         dx, grads = layer.backward(to_tiles(dy.astype(dtype)), cache)
-        found |= {f"d{name}": value for name, value in grads.items()}
+        actual |= {f"d{name}": value for name, value in grads.items()}
         if dx is not None:
-            found["dx"] = from_tiles(dx, len(x))
-    return found
+            actual["dx"] = from_tiles(dx, len(x))
+    return actual
 
 
 def expected(layer: Recurrent, x: Array, dy: Array, mask: Array | None = None) -> dict[str, Array]:
-    """Return the same from the equations in NumPy, in float64; ``mask`` is that of dropout."""
+    """Return the results of `run` from the equations in NumPy, in float64, with a dropout mask."""
     cell = layer.cell if mask is None else with_mask(layer.cell)
     params = {name: value.astype(np.float64) for name, value in layer.params.items()}
     states, steps = evaluate.forward(cell, x, params, mask=mask)
@@ -141,16 +141,16 @@ def expected(layer: Recurrent, x: Array, dy: Array, mask: Array | None = None) -
     return {"y": states[layer.cell.states[0]][:, 1:], **{f"d{k}": grads[k] for k in names}}
 
 
-def _compare(found: dict[str, Array], wanted: dict[str, Array], tolerance: float) -> None:
-    for name in found.keys() & wanted.keys():
-        wrong = np.abs(found[name] - wanted[name]) / (1 + np.abs(wanted[name]))
+def _compare(actual: dict[str, Array], reference: dict[str, Array], tolerance: float) -> None:
+    for name in actual.keys() & reference.keys():
+        wrong = np.abs(actual[name] - reference[name]) / (1 + np.abs(reference[name]))
         assert wrong.max() < tolerance, f"{name} is off by {wrong.max():.1e}"
 
 
-def _same_bits(runs: list[dict[str, Array]], what: str) -> None:
+def _same_bits(runs: list[dict[str, Array]], changes: str) -> None:
     for other in runs[1:]:
         for name, value in runs[0].items():
-            assert np.array_equal(value, other[name], equal_nan=True), f"{what} change {name}"
+            assert np.array_equal(value, other[name], equal_nan=True), f"{changes} change {name}"
 
 
 def _equals_numpy(case: _Case) -> None:
@@ -158,17 +158,17 @@ def _equals_numpy(case: _Case) -> None:
     for dtype, tolerance in (("float64", 1e-9), ("float32", 3e-3)):
         for N, T in ((1, 1), (5, 2), (19, 130)):
             layer, (x, dy) = case.layer(dtype), case.inputs(N, T)
-            wanted = expected(layer, x, dy)
-            sizes = [np.abs(value).max() for value in wanted.values()]
+            reference = expected(layer, x, dy)
+            sizes = [np.abs(value).max() for value in reference.values()]
             assert N > 1 or np.isfinite(sizes).all(), "values of one step are not finite"
             if all(size < 1e6 for size in sizes):
-                _compare(run(layer, x, dy), wanted, tolerance)
+                _compare(run(layer, x, dy), reference, tolerance)
 
 
 def _equals_differences(case: _Case) -> None:
     """Compare gradients with central differences, in float64."""
     layer, (x, dy) = case.layer(), case.inputs(3, 4)
-    found = run(layer, x, dy)
+    actual = run(layer, x, dy)
     for name, array in {**layer.params, "x": x}.items():
         for flat in case.rng.choice(array.size, min(array.size, 4), replace=False):
             index = np.unravel_index(flat, array.shape)
@@ -177,8 +177,8 @@ def _equals_differences(case: _Case) -> None:
                 array[index] = before + step
                 sums.append((run(layer, x)["y"] * dy).sum())
             array[index] = before
-            wanted = (sums[0] - sums[1]) / (2 * _SMALL)
-            wrong = abs(found[f"d{name}"][index] - wanted) / (1 + abs(wanted))
+            reference = (sums[0] - sums[1]) / (2 * _SMALL)
+            wrong = abs(actual[f"d{name}"][index] - reference) / (1 + abs(reference))
             assert wrong < 1e-5, f"the gradient of {name} is off by {wrong:.1e}"
 
 
@@ -191,7 +191,7 @@ def _codes_equal_vectors(case: _Case) -> None:
 
 
 def _cuts_leave_bits(case: _Case) -> None:
-    """Change checkpoints, groups and teams: every bit stays."""
+    """Change checkpoints, groups and teams; every bit must stay."""
     layer, (x, dy) = case.layer("float32"), case.inputs(35, 260)
     runs = []
     for checkpoint in ("off", 128):
@@ -199,7 +199,7 @@ def _cuts_leave_bits(case: _Case) -> None:
         runs.append(run(layer, x, dy))
     plan = layer._plan(3, 260)
     plans = [replace(plan, groups=(slice(0, 1), slice(1, 3)), steps=128, sum_steps=128)]
-    if case.H > LANES and not numba.config.DISABLE_JIT:  # threads meet in compiled code alone
+    if case.H > LANES and not numba.config.DISABLE_JIT:  # barriers exist in compiled code only
         plans.append(replace(plan, groups=(slice(0, 3),), team=2))
     for other in plans:
         layer._plan = lambda tiles, T, other=other: other  # type: ignore[method-assign, misc]
@@ -207,16 +207,17 @@ def _cuts_leave_bits(case: _Case) -> None:
     _same_bits(runs, "checkpoints, groups or teams")
 
 
-def _clips_stand_alone(case: _Case) -> None:
-    """Run some clips without the others, and spoil one with NaN: the bits of the others stay."""
+def _clips_are_independent(case: _Case) -> None:
+    """Run some clips without the others, and put NaN in one; the bits of the others must stay."""
     layer, (x, dy) = case.layer("float32"), case.inputs(18, 5)
-    found = run(layer, x, dy)
-    alone = run(layer, x[17:], dy[17:])
-    _same_bits([{"y": found["y"][17:], "dx": found["dx"][17:]}, alone], "other clips")
+    actual = run(layer, x, dy)
+    last_clip = run(layer, x[17:], dy[17:])
+    _same_bits([{"y": actual["y"][17:], "dx": actual["dx"][17:]}, last_clip], "other clips")
     x[3, 2] = np.nan
-    spoilt, others = run(layer, x, dy), np.arange(18) != 3
+    with_nan, others = run(layer, x, dy), np.arange(18) != 3
     for name in ("y", "dx"):
-        _same_bits([{name: run_[name][others]} for run_ in (found, spoilt)], "NaN of another clip")
+        pair = [{name: results[name][others]} for results in (actual, with_nan)]
+        _same_bits(pair, "NaN of another clip")
 
 
 def _dropout_equals_numpy(case: _Case) -> None:
@@ -230,25 +231,25 @@ def _dropout_equals_numpy(case: _Case) -> None:
 
 
 def _padding_leaves_bits(case: _Case) -> None:
-    """Take clips of other lengths beside one, with noise behind its end: its bits stay."""
+    """Batch a clip with longer ones, with noise after its end; its bits must stay."""
     layer, (x, dy) = case.layer("float32", n_steps=None), case.inputs(18, 9)
     lengths = np.arange(18) % 9 + 1
     dy[np.arange(9) >= lengths[:, None]] = 0
-    found = run(layer, x, dy, lengths=to_tiles(lengths))
+    actual = run(layer, x, dy, lengths=to_tiles(lengths))
     for n, T in ((3, 4), (17, 9)):
-        alone = run(layer, x[n : n + 1, :T], dy[n : n + 1, :T])
-        _same_bits([{k: found[k][n : n + 1, :T] for k in ("y", "dx")}, alone], "other lengths")
+        single = run(layer, x[n : n + 1, :T], dy[n : n + 1, :T])
+        _same_bits([{k: actual[k][n : n + 1, :T] for k in ("y", "dx")}, single], "other lengths")
 
 
 def _pieces_leave_bits(case: _Case) -> None:
-    """Take a sequence in pieces, each from the state behind the one before: every bit stays."""
+    """Run a sequence in pieces, each from the last state of the one before; every bit must stay."""
     layer, (x, _) = case.layer("float32"), case.inputs(18, 40)
     tiles = to_tiles(x.astype(np.float32))
-    state, parts = None, []
+    state, outputs = None, []
     for piece in (tiles[:, :1], tiles[:, 1:18], tiles[:, 18:]):
-        part, state, _ = layer.scan(np.ascontiguousarray(piece), state)
-        parts.append(part)
-    _same_bits([{"y": layer.scan(tiles)[0]}, {"y": np.concatenate(parts, axis=1)}], "pieces")
+        y, state, _ = layer.scan(np.ascontiguousarray(piece), state)
+        outputs.append(y)
+    _same_bits([{"y": layer.scan(tiles)[0]}, {"y": np.concatenate(outputs, axis=1)}], "pieces")
 
 
 _CHECKS: list[tuple[Callable[[_Case], None], tuple[int, ...]]] = [
@@ -256,7 +257,7 @@ _CHECKS: list[tuple[Callable[[_Case], None], tuple[int, ...]]] = [
     (_equals_differences, (1, 3)),
     (_codes_equal_vectors, (1, 3)),
     (_cuts_leave_bits, (1, 17)),
-    (_clips_stand_alone, (1, 3)),
+    (_clips_are_independent, (1, 3)),
     (_dropout_equals_numpy, (1, 3)),
     (_padding_leaves_bits, (1, 3)),
     (_pieces_leave_bits, (1, 3)),

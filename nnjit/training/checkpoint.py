@@ -1,4 +1,4 @@
-"""Files from which an interrupted training run goes on, and ends with the same bits."""
+"""Checkpoints: files from which an interrupted training run is resumed, with the same bits."""
 
 import contextlib
 import math
@@ -19,16 +19,16 @@ from .history import Epoch, Evaluation, History
 
 FILE_NAME = "checkpoint.pkl"  # in the folder of a run
 FORMAT = Format("checkpoint", 1, ("state", "about"), CheckpointError)
-_SHARE = 0.05  # of the time, at most, goes into checkpoints
+_MAX_FRACTION = 0.05  # of the time that writing checkpoints may take
 
 
 @final
 @dataclass(frozen=True)
 class TrainingState:
-    """What a training run has become at a place between two batches.
+    """The state of a training run between two batches.
 
-    ``memory`` and ``n_steps`` are those of the optimizer; ``best`` are the parameters of the best
-    epoch, where they are kept. The random streams of an epoch follow from ``seed``.
+    ``memory`` and ``n_steps`` are the state of the optimizer; ``best`` are the parameters of the
+    best epoch, if they are saved. The random streams of an epoch follow from ``seed``.
     """
 
     seed: int
@@ -62,19 +62,20 @@ class TrainingState:
         )
 
     def restore(self, progress: Progress) -> None:
-        """Bring a run that has not begun to this state; CheckpointError where it is another."""
+        """Set a run that has not begun to this state; CheckpointError if it does not fit."""
         optimizer, model = progress.optimizer, progress.model
         assert optimizer is not None
-        for name, mine, its in (
+        for name, recorded, current in (
             ("seed", self.seed, progress.seed),
             ("optimizer", self.optimizer, type(optimizer).__name__),
             ("number of batches", self.n_batches, progress.n_batches),
             ("monitor", self.history.monitor, progress.history.monitor),
             ("layers", _shapes(self.params), _shapes(model.params)),
         ):
-            if mine != its:
+            if recorded != current:
                 raise CheckpointError(
-                    f"the checkpoint is of another run: {name} {short(mine)}, not {short(its)}"
+                    f"the checkpoint is of another run: {name} {short(recorded)}, "
+                    f"not {short(current)}"
                 )
         model.set_params({k: dict(group) for k, group in self.params.items()})
         optimizer.state = {k: dict(group) for k, group in self.memory.items()}
@@ -84,14 +85,14 @@ class TrainingState:
         progress.epoch = len(self.history.epochs)
 
     def check_sets(self, sizes: Mapping[str, int], values: Collection[str], n_classes: int) -> None:
-        """See that the history is of data with such sets, of so many clips, and such values.
+        """Check that the history has these sets, with so many clips, and these values.
 
-        Values may be missing that follow from the confusion matrix: an earlier version had fewer.
+        Values that follow from the confusion matrix may be missing: older versions had fewer.
 
         Raises
         ------
         CheckpointError
-            Where it is not.
+            If it has others.
         """
         for epoch in self.history.epochs:
             shapes = {name: e.confusion.shape for name, e in epoch.sets.items()}
@@ -104,14 +105,14 @@ class TrainingState:
 
     def pack(self) -> dict[str, Any]:
         """Return plain values."""
-        rest = {key: getattr(self, key) for key in _PLAIN}
+        plain = {key: getattr(self, key) for key in _PLAIN}
         groups = {key: pack_groups(getattr(self, key)) for key in _GROUPS}
         history = _pack_history(self.history, self.position.epoch)
-        return {**rest, **groups, "position": asdict(self.position), "history": history}
+        return {**plain, **groups, "position": asdict(self.position), "history": history}
 
     @classmethod
     def unpack(cls, packed: dict[str, Any]) -> "TrainingState":
-        """Return the state from `pack`; ConfigError or ValueError where it is not sound."""
+        """Return the state from `pack`; ConfigError or ValueError if it is not valid."""
         groups = dict.fromkeys(_GROUPS, dict)
         expect("the state", packed, position=dict, history=dict, **_PLAIN, **groups)
         position = _unpack_position(packed["position"])
@@ -123,14 +124,14 @@ class TrainingState:
                 f"it stands at epoch {position.epoch}, batch {position.batch}, and has "
                 f"{len(history.epochs)} epochs of {packed['n_batches']} batches"
             )
-        rest: dict[str, Any] = {key: packed[key] for key in _PLAIN}
+        plain: dict[str, Any] = {key: packed[key] for key in _PLAIN}
         arrays: dict[str, Any] = {key: unpack_groups(packed[key]) for key in _GROUPS}
-        state = cls(position=position, history=history, **rest, **arrays)
+        state = cls(position=position, history=history, **plain, **arrays)
         state._check_arrays()
         return state
 
     def _check_arrays(self) -> None:
-        """See that what is kept beside the parameters has their shapes: kernels trust them."""
+        """Check the shapes of best parameters and optimizer memory: kernels do not check them."""
         shapes = {
             f"{k}.{n}": (w.dtype, w.shape) for k, g in self.params.items() for n, w in g.items()
         }
@@ -150,20 +151,20 @@ _GROUPS = ("params", "best", "memory")
 
 @final
 class Checkpoint(Callback):
-    """Writes where a training run stands to a file, every few seconds and on Ctrl-C.
+    """Writes the state of a training run to a file, every few seconds and on Ctrl-C.
 
-    `Checkpoint.read` and ``Trainer.fit(..., resume=...)`` go on from it. It is written between two
-    batches and replaces the one before when it is whole.
+    `Checkpoint.read` and ``Trainer.fit(..., resume=...)`` resume from it. It is written between two
+    batches, and replaces the previous one atomically.
 
     Parameters
     ----------
     path
         The file.
     every
-        Seconds from one checkpoint to the next, above 0; more where writing takes long, so that it
-        takes a twentieth of the time at most.
+        Seconds from one checkpoint to the next, above 0; more if writing takes long, so that it
+        takes at most a twentieth of the time.
     about
-        Plain values to keep in the file.
+        Plain values to store in the file.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Checkpoint(Callback):
         self._due = 0.0
 
     def begin(self) -> None:
-        """Write a file that says what the run is about, and that nothing was trained yet."""
+        """Write a file with ``about`` and no state, before training."""
         FORMAT.write(self.path, {"state": None, "about": self.about})
 
     def on_train_begin(self, progress: Progress) -> None:
@@ -185,59 +186,59 @@ class Checkpoint(Callback):
         self._due = time.monotonic() + self.every
 
     def on_batch_end(self, progress: Progress) -> None:
-        """Write, if it is time."""
+        """Write a checkpoint if one is due."""
         if time.monotonic() >= self._due:
             self.save(progress)
 
     def on_train_end(self, progress: Progress) -> None:
-        """Write the end, from which a record that lacks something can be finished."""
+        """Write the final state, from which an incomplete record can be completed."""
         with contextlib.suppress(OSError):  # the last checkpoint remains
             self.save(progress)
 
     def on_interrupt(self, progress: Progress) -> None:
-        """Write, unless the parameters were just changing: the last checkpoint then remains."""
+        """Write a checkpoint, unless parameters were being changed: the last one then remains."""
         self.save(progress)
 
     def save(self, progress: Progress) -> None:
-        """Write where the run stands; OSError where the disk is full, and the old file stays."""
+        """Write the state of the run; OSError if the disk is full, and the old file stays."""
         state, began = TrainingState.of(progress), time.monotonic()
         if state is not None:
             FORMAT.write(self.path, {"state": state.pack(), "about": self.about})
         took = time.monotonic() - began
-        self._due = began + took + max(self.every, took / _SHARE)
+        self._due = began + took + max(self.every, took / _MAX_FRACTION)
 
     def remove(self) -> None:
-        """Delete the file, and what a killed process left of one that was not whole."""
+        """Delete the file, and incomplete files of a killed process."""
         for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*")):
             if path != _lock_path(self.path):
                 path.unlink(missing_ok=True)
 
     @staticmethod
     def read(path: str | Path) -> tuple[TrainingState | None, dict[str, Any]]:
-        """Return the state, None where nothing was trained yet, and what it is about.
+        """Return the state, None if it was written before training, and ``about``.
 
         Raises
         ------
         CheckpointError
-            Where the file is missing, damaged, altered or not a checkpoint of this version.
+            If the file is missing, damaged, altered or not a checkpoint of this version.
         """
         content = FORMAT.read(path)
         try:
             expect("a checkpoint", content, state=dict | None, about=dict)
             state = content["state"]
             return None if state is None else TrainingState.unpack(state), content["about"]
-        except Exception as error:  # whatever the values lead to
+        except Exception as error:  # altered values can cause any error
             raise CheckpointError(f"{path} is damaged or altered: {short(error)}") from None
 
 
 @contextlib.contextmanager
 def run_lock(path: Path, timeout: float = 1.0) -> Iterator[None]:
-    """Keep other processes from the run of a checkpoint; the lock ends with the process.
+    """Lock the run of a checkpoint against other processes; the lock ends with the process.
 
     Raises
     ------
     CheckpointError
-        Where another process has it.
+        If another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -255,7 +256,7 @@ def run_lock(path: Path, timeout: float = 1.0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process on this machine is at work on the run of a checkpoint."""
+    """Tell whether a process on this machine holds the lock of a checkpoint's run."""
     if not _lock_path(path).exists():
         return False
     try:
@@ -309,7 +310,7 @@ def _unpack_position(packed: dict[str, Any]) -> Position:
     position = Position(**packed)
     if min(position.epoch, position.batch) < 0 or not 0 <= position.seconds < math.inf:
         raise ValueError("a number of its position is below 0, or no number")
-    if position.dropout is not None:  # raises what it finds wrong
+    if position.dropout is not None:  # raises ValueError if the state is not valid
         np.random.default_rng(0).bit_generator.state = position.dropout
     return position
 

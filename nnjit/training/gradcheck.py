@@ -1,4 +1,4 @@
-"""Are the gradients of a model right? Compare them with central differences."""
+"""Checks the gradients of a model against central differences."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from . import losses
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5
-_SMALL = 1e-5  # gradients below this are compared absolutely: differences have rounding errors
+_SMALL = 1e-5  # below this, gradients are compared absolutely: differences have rounding errors
 
 
 @final
@@ -50,23 +50,23 @@ def check_gradients(
     epsilon: float = 1e-5,
     seed: int = 0,
 ) -> GradientReport:
-    """Compare the gradients of a model with central differences, for whoever writes a layer.
+    """Compare the gradients of a model with central differences.
 
-    It works on a float64 copy without dropout; the model itself does not change. An error is
-    relative to the largest gradient among the samples of its parameter.
+    Use it to check a new layer. It works on a float64 copy without dropout; the model itself does
+    not change. An error is relative to the largest gradient among the samples of its parameter.
 
     Parameters
     ----------
     model
         A built model.
     x
-        As `Sequential.forward` takes it; a few short clips are enough.
+        As in `Sequential.forward`; a few short clips are enough.
     labels
         Classes (N,).
     loss
         A name or a loss; see `nnjit.losses`.
     samples
-        Entries of each parameter that are compared, drawn with ``seed``.
+        Number of entries of each parameter that are compared, drawn with ``seed``.
     epsilon
         Step of the differences.
 
@@ -109,11 +109,11 @@ def check_gradients(
     for layer, group in model.params.items():
         for name, w in group.items():
             at = rng.choice(w.size, min(samples, w.size), replace=False)
-            gradient = grads.get(layer, {}).get(name, np.zeros_like(w))  # a forgotten one is wrong
-            found = as_array(gradient).reshape(-1)[at]
+            gradient = grads.get(layer, {}).get(name, np.zeros_like(w))  # 0 if backward omits it
+            actual = as_array(gradient).reshape(-1)[at]
             expected = np.array([difference(w, i) for i in at])
-            scale = max(np.abs(expected).max(), np.abs(found).max(), _SMALL)
-            errors[f"{layer}.{name}"] = float(np.abs(found - expected).max() / scale)
+            scale = max(np.abs(expected).max(), np.abs(actual).max(), _SMALL)
+            errors[f"{layer}.{name}"] = float(np.abs(actual - expected).max() / scale)
             counts[f"{layer}.{name}"] = len(at)
     return GradientReport(errors, counts)
 

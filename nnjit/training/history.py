@@ -1,4 +1,4 @@
-"""What a training run has produced so far, epoch by epoch."""
+"""The history of a training run: learning rates and evaluations of each epoch."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -14,7 +14,7 @@ from .metrics import higher_is_better, scores
 class Evaluation:
     """One set, evaluated without dropout: loss and metrics by name, and the confusion matrix.
 
-    ``probabilities`` (N, units) are kept for the best and the last epoch, and empty in the others.
+    ``probabilities`` (N, units) are stored for the best and the last epoch, and empty in others.
     """
 
     values: dict[str, float]
@@ -38,9 +38,9 @@ class Epoch:
         return {f"{s}/{k}": v for s, e in self.sets.items() for k, v in e.values.items()}
 
     def completed(self, positive: int, classes: tuple[str, ...]) -> "Epoch":
-        """Return the epoch with what the table of metrics has besides, from the confusion matrix.
+        """Return the epoch with all metrics that follow from the confusion matrix.
 
-        That is so where an earlier version evaluated it.
+        An epoch that was evaluated by an older version lacks some of them.
         """
         return replace(
             self, sets={name: _completed(e, positive, classes) for name, e in self.sets.items()}
@@ -55,10 +55,10 @@ class Epoch:
 
 
 def _completed(e: Evaluation, positive: int, classes: tuple[str, ...]) -> Evaluation:
-    found, undefined = scores(e.confusion, positive, classes)
+    values, undefined = scores(e.confusion, positive, classes)
     return replace(
         e,
-        values={**e.values, **{k: v for k, v in found.items() if k not in e.values}},
+        values={**e.values, **{k: v for k, v in values.items() if k not in e.values}},
         undefined=[*e.undefined, *(k for k in undefined if k not in e.values)],
     )
 
@@ -66,19 +66,19 @@ def _completed(e: Evaluation, positive: int, classes: tuple[str, ...]) -> Evalua
 @final
 @dataclass
 class History:
-    """The epochs of a run, and which of them was best.
+    """The epochs of a run, and which of them is the best.
 
-    ``monitor`` is ``set/metric``; the table of metrics says whether more of it is better. Of equal
-    epochs the first counts. `add` alone makes ``epochs`` longer.
+    ``monitor`` is ``set/metric``; the table of metrics says whether higher is better. Of equal
+    epochs the first is the best. Only `add` appends to ``epochs``.
     """
 
     monitor: str
     epochs: list[Epoch] = field(default_factory=list, init=False)
-    restored: bool = False  # the model has the parameters of the best epoch again
+    restored: bool = False  # whether the model has the parameters of the best epoch
     _best: int = field(default=0, init=False)
 
     def add(self, epoch: Epoch) -> None:
-        """Take the next epoch; those that are neither best nor last lose their probabilities."""
+        """Append an epoch; those that are neither best nor last lose their probabilities."""
         stale = {self._best, len(self.epochs) - 1}
         self.epochs.append(epoch)
         if self.score(epoch) > self.score(self.best):
@@ -87,7 +87,7 @@ class History:
             self.epochs[i] = self.epochs[i].without_probabilities()
 
     def complete(self, positive: int, classes: tuple[str, ...]) -> None:
-        """Give every epoch the metrics that the version which evaluated it did not have."""
+        """Add to every epoch the metrics that an older version did not compute."""
         self.epochs = [epoch.completed(positive, classes) for epoch in self.epochs]
 
     @property
@@ -97,12 +97,12 @@ class History:
 
     @property
     def final(self) -> Epoch:
-        """The epoch whose parameters the model has: the last, or the best where restored."""
+        """The epoch whose parameters the model has: the last, or the best if restored."""
         return self.best if self.restored else self.last
 
     @property
     def best(self) -> Epoch:
-        """The epoch that is best by ``monitor``."""
+        """The best epoch by ``monitor``."""
         return self.epochs[self._best]
 
     def score(self, epoch: Epoch) -> float:

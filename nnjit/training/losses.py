@@ -1,7 +1,7 @@
-"""Losses: of logits z (N, units), an output activation and targets y (N, units).
+"""Losses: functions of logits z (N, units), an output activation and targets y (N, units).
 
-Each returns one value per member of the batch and the gradient of their sum with respect to z. The
-two cross-entropies are computed from the logits, where that is stable.
+Each returns one value per clip of the batch and the gradient of their sum with respect to z. The
+two cross-entropies are computed from the logits, which is numerically stable.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ class Loss(ABC):
     name: ClassVar[str]
 
     def check(self, activation: Activation) -> None:  # noqa: B027 - most losses take any activation
-        """Raise ConfigError where the loss cannot follow this output activation."""
+        """Raise ConfigError if the loss does not fit this output activation."""
 
     @abstractmethod
     def __call__(self, z: Array, activation: Activation, y: Array) -> tuple[Array, Array]:
@@ -30,7 +30,7 @@ class Loss(ABC):
 
 
 class _OfOutputs(Loss):
-    """A loss of the outputs p = f(z), mean over the units; the gradient passes through f."""
+    """A loss of the outputs p = f(z), averaged over the units; its gradient passes through f."""
 
     def __call__(self, z: Array, activation: Activation, y: Array) -> tuple[Array, Array]:
         """See `Loss.__call__`."""
@@ -73,7 +73,7 @@ class MSLE(_OfOutputs):
     name = "msle"
 
     def check(self, activation: Activation) -> None:
-        """Ask for outputs that cannot fall below 0."""
+        """Raise ConfigError if outputs can be below 0."""
         if activation.name not in ("sigmoid", "softmax", "relu"):
             raise ConfigError(
                 f"loss msle needs outputs above -1, and {activation.name} gives any: "
@@ -93,7 +93,7 @@ class CategoricalCrossEntropy(Loss):
     name = "categorical_cross_entropy"
 
     def check(self, activation: Activation) -> None:
-        """Ask for a softmax."""
+        """Raise ConfigError unless the output activation is softmax."""
         if not isinstance(activation, Softmax):
             raise ConfigError(
                 f"loss {self.name} needs softmax in the last layer, which has {activation.name}"
@@ -113,7 +113,7 @@ class BinaryCrossEntropy(Loss):
     name = "binary_cross_entropy"
 
     def check(self, activation: Activation) -> None:
-        """Ask for a sigmoid."""
+        """Raise ConfigError unless the output activation is sigmoid."""
         if not isinstance(activation, Sigmoid):
             raise ConfigError(
                 f"loss {self.name} needs sigmoid in the last layer, which has {activation.name}"
@@ -131,7 +131,7 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def get(loss: str | Loss) -> Loss:
-    """Return a loss by its name; ConfigError lists those that exist."""
+    """Return a loss by its name; ConfigError if there is none of that name."""
     if isinstance(loss, Loss):
         return loss
     if loss not in LOSSES:

@@ -1,8 +1,7 @@
-"""The table of metrics, their uncertainty, and the guess that they must beat.
+"""The table of metrics, confidence intervals, and the baseline.
 
-A row of `METRICS` is all that a metric needs: tables, the record, views, figures, rankings, the
-monitor and searches read it. ``confusion[i, j]`` is the number of clips of class i that were taken
-for class j.
+A metric is one row of `METRICS`: tables, the record, views, figures, rankings, the monitor and
+searches read it. ``confusion[i, j]`` is the number of clips of class i that are predicted as j.
 """
 
 from collections.abc import Callable
@@ -26,21 +25,21 @@ class Metric:
     Attributes
     ----------
     name : str
-        After the set: ``val/name``.
+        The name after that of the set: ``val/name``.
     function : callable
-        By ``source``: "losses", the loss of each clip, to their mean; "confusion", the matrix of
-        counts to numerator and denominator; "counts", tp, fp, fn and tn of each class against the
-        rest to numerators and denominators; "scores", whether a clip is of a class (N,) and the
-        probability of that class (N,) to the value.
+        Depends on ``source``. "losses": from the loss of each clip to their mean. "confusion": from
+        the confusion matrix to numerator and denominator. "counts": from tp, fp, fn and tn of each
+        class against the rest to numerators and denominators. "scores": from whether a clip is of a
+        class (N,) and the probability of that class (N,) to the value.
     source : str
-        What the function takes. A metric of scores is computed once, for the best and the final
-        epoch of a run on record, by `of_scores`; the others in every epoch.
+        The arguments of the function. A metric of scores is computed once, for the best and the
+        final epoch of a run on record, by `of_scores`; the others in every epoch.
     higher_is_better : bool
-        False where less is better.
+        False if lower is better.
     bounds : tuple of float or None
-        Least and greatest value. None: it has no common scale by which runs could be compared.
+        Least and greatest value. None: no common scale on which runs can be compared.
     shown : bool
-        Whether tables, figures and views have room for it; the record has them all.
+        Whether tables, figures and views show it; the record has all metrics.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Metric:
     shown: bool = False
 
     def text(self, value: float) -> str:
-        """Return a value as tables show it."""
+        """Return a value as text for tables."""
         return f"{value:.4f}" if self.bounds is None else f"{value:.3f}"
 
 
@@ -83,7 +82,7 @@ def _pr_auc(truth: NDArray[np.bool_], score: NDArray[Any]) -> float:
     return float(average_precision_score(truth, score))
 
 
-# One row for each metric. Only the loss is better where it is lower.
+# One row for each metric. Only for the loss lower is better.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -103,28 +102,28 @@ METRICS: dict[str, Metric] = {
 
 
 def names(*sources: str) -> list[str]:
-    """Return the names of the metrics from these sources, from any where none is given."""
+    """Return the names of the metrics from these sources, of all metrics if none is given."""
     return [name for name, m in METRICS.items() if not sources or m.source in sources]
 
 
 def shown() -> list[str]:
-    """Return the names that the tables and curves of a run show: those without a scale last."""
-    every = [name for name, metric in METRICS.items() if metric.shown]
-    return sorted(every, key=lambda name: METRICS[name].bounds is None)
+    """Return the names that tables and curves of a run show, those without bounds last."""
+    shown_names = [name for name, metric in METRICS.items() if metric.shown]
+    return sorted(shown_names, key=lambda name: METRICS[name].bounds is None)
 
 
 def compared() -> list[str]:
-    """Return the names that tables of several runs show: those on a common scale."""
+    """Return the names that tables of several runs show: those with bounds."""
     return [name for name in shown() if METRICS[name].bounds is not None]
 
 
 def monitored() -> list[str]:
-    """Return the names that may tell the best epoch: what every epoch has."""
+    """Return the names that can be monitored: those that are computed in every epoch."""
     return names("losses", "confusion", "counts")
 
 
 def higher_is_better(monitor: str) -> bool:
-    """Tell whether more of ``set/metric`` is better, as is usual."""
+    """Tell whether higher is better for ``set/metric``; true for unknown metrics."""
     metric = METRICS.get(monitor.rpartition("/")[2])
     return metric is None or metric.higher_is_better
 
@@ -132,7 +131,7 @@ def higher_is_better(monitor: str) -> bool:
 def bounds(key: str) -> tuple[float, float] | None:
     """Return the bounds of a value of a run by its name: ``val/accuracy``, ``final/val_f1_low``.
 
-    None where it has none, as the loss or a time.
+    None if it has no bounds, such as the loss or a time.
     """
     name = key.rpartition("/")[2].removesuffix("_low").removesuffix("_high")
     fits = [m for m in METRICS.values() if f"_{name}".endswith(f"_{m.name}")]
@@ -152,59 +151,59 @@ def scores(
 ) -> tuple[dict[str, float], list[str]]:
     """Return the metrics of a confusion matrix, and the names of those that are undefined.
 
-    Those from counts, with two classes: about the class ``positive``. More: the mean over the
-    classes (macro average), and for each class its own under ``metric/class``. A metric whose
-    denominator is 0 is 0 and named in the second result.
+    With two classes, metrics of counts are those of the class ``positive``. With more, they are the
+    mean over the classes (macro average), with the value of each class under ``metric/class``. A
+    metric whose denominator is 0 is 0, and named in the second result.
     """
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     undefined: list[str] = []
     n_classes, counts = len(confusion), _one_against_rest(confusion)
     about = [positive] if n_classes == 2 else list(range(n_classes))
     for name in names("confusion"):
         above, below = METRICS[name].function(confusion)
-        found[name] = float(above / below) if below else 0.0
+        result[name] = float(above / below) if below else 0.0
         undefined += [] if below else [name]
     for name in names("counts"):
         above, below = METRICS[name].function(*(count[about] for count in counts))
         values = np.divide(above, below, out=np.zeros(len(about)), where=below != 0)
-        each = [f"{name}/{_class_name(classes, k)}" for k in about]
-        missing = [each[i] for i in np.flatnonzero(below == 0)]
+        by_class = [f"{name}/{_class_name(classes, k)}" for k in about]
+        missing = [by_class[i] for i in np.flatnonzero(below == 0)]
         undefined += missing if n_classes > 2 else [name] * len(missing)
-        found[name] = float(np.mean(values))
+        result[name] = float(np.mean(values))
         if n_classes > 2:
-            found |= dict(zip(each, values.tolist(), strict=True))
-    return found, undefined
+            result |= dict(zip(by_class, values.tolist(), strict=True))
+    return result, undefined
 
 
 def of_scores(
     labels: NDArray[np.int64], probabilities: NDArray[Any], positive: int = 1
 ) -> dict[str, float]:
-    """Return the metrics of scores, those that are defined; scikit-learn computes them.
+    """Return the metrics of scores that are defined, computed by scikit-learn.
 
-    Two classes: about the class ``positive``. More: the mean over the classes, each against the
-    rest. A class of which a set has no clip, or no other, does not count.
+    With two classes they are those of the class ``positive``. With more, they are the mean over the
+    classes, each against the rest. A class with no clip in the set, or with all, is left out.
 
     Parameters
     ----------
     labels : (N,)
-    probabilities : (N, classes), or (N, 1) that of class 1 of two
+    probabilities : (N, classes), or (N, 1), the probability of class 1 of two
     """
     p = of_each_class(probabilities)
     about = [positive] if p.shape[1] == 2 else list(range(p.shape[1]))
     truths = {k: labels == k for k in about}
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for name in names("scores"):
         values = [
             METRICS[name].function(truth, p[:, k])
             for k, truth in truths.items()
             if truth.any() and not truth.all()
         ]
-        found |= {name: float(np.mean(values))} if values else {}
-    return found
+        result |= {name: float(np.mean(values))} if values else {}
+    return result
 
 
 def of_each_class(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of each class (N, classes); a single unit has that of class 1."""
+    """Return the probability of each class (N, classes); one unit gives that of class 1."""
     p = probabilities
     return np.hstack([1 - p, p]) if p.shape[1] == 1 else p
 
@@ -220,12 +219,12 @@ def _one_against_rest(confusion: NDArray[np.int64]) -> Counts:
 
 
 def majority_baseline(labels: NDArray[np.int64]) -> float:
-    """Return the accuracy of always answering the largest class of these labels."""
+    """Return the accuracy of always predicting the most frequent of these labels."""
     return float(np.bincount(labels).max() / len(labels))
 
 
 def wilson_interval(accuracy: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the confidence interval of a share of n (Wilson 1927; z = 1.96 is 95 %)."""
+    """Return the confidence interval of an accuracy on n clips (Wilson 1927; z = 1.96: 95 %)."""
     centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,4 +1,4 @@
-"""Optimisers: they take gradients by layer and name, and change the parameters in place."""
+"""Optimisers: they change parameters in place along gradients, both by layer and name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ _LAYER_KEYS = ("learning_rate", "schedule", "clip_norm", "weight_decay", "traina
 
 
 def _update(kernel: Callable[..., None], arrays: Sequence[Array], *scalars: Any) -> None:
-    """Call a kernel on flat arrays, a part at a time where they are long: signals wait for it."""
+    """Call a kernel on flat arrays, a piece at a time if they are long: signals wait for a call."""
     for begin in range(0, arrays[0].size, _MOST_IN_A_CALL):
         kernel(*(array[begin : begin + _MOST_IN_A_CALL] for array in arrays), *scalars)
 
@@ -59,7 +59,7 @@ class Optimizer(Part, ABC):
         on (Polyak & Juditsky 1992). A `Trainer` evaluates and keeps the averages. None has none.
     layers
         Settings of single layers by name, such as ``{"rnn": {"learning_rate": 0.1, "clip_norm":
-        0.25, "schedule": ..., "weight_decay": 0, "trainable": False}}``; they go before the
+        0.25, "schedule": ..., "weight_decay": 0, "trainable": False}}``; they replace the
         settings above. A layer that is not ``trainable`` keeps its weights.
     """
 
@@ -96,11 +96,11 @@ class Optimizer(Part, ABC):
                 raise ConfigError(f"optimizer.{place}={value} must be 0 (none) or more")
 
     def reset(self) -> None:
-        """Forget all steps: the next one is the first."""
+        """Delete the state of all steps; the next step is the first."""
         self.state, self.n_steps = {}, 0
 
     def check_layers(self, names: list[str]) -> None:
-        """Raise ConfigError where a layer that has settings, or a setting, does not exist."""
+        """Raise ConfigError if a layer with settings, or one of its settings, does not exist."""
         for layer, settings in self.layers.items():
             if layer not in names:
                 raise ConfigError(
@@ -126,12 +126,12 @@ class Optimizer(Part, ABC):
 
     def averages(self) -> dict[str, dict[str, Array]]:
         """Return the averages of the weights by layer and name: the arrays themselves."""
-        found: dict[str, dict[str, Array]] = {}
-        for key, kept in self.state.items():
-            if self.ema_momentum is not None and "average" in kept:
+        averages: dict[str, dict[str, Array]] = {}
+        for key, buffers in self.state.items():
+            if self.ema_momentum is not None and "average" in buffers:
                 layer, _, name = key.partition(".")
-                found.setdefault(layer, {})[name] = kept["average"]
-        return found
+                averages.setdefault(layer, {})[name] = buffers["average"]
+        return averages
 
     def rate(self, layer: str, epoch: int, batch: int = 0, n_batches: int = 1) -> float:
         """Return the learning rate of a layer in a batch of an epoch, both from 0."""
@@ -165,7 +165,7 @@ class Optimizer(Part, ABC):
             decay = self._setting(layer, "weight_decay")
             for name, gradient in layer_grads.items():
                 w = params[layer][name]
-                if not w.flags.c_contiguous:  # its flat form would be a copy: it would never change
+                if not w.flags.c_contiguous:  # reshape would copy it, and it would not change
                     raise ConfigError(f"{layer}.{name} must be in C order: np.ascontiguousarray")
                 if decay and w.ndim > 1:
                     w *= w.dtype.type(1 - rate * decay)
@@ -174,12 +174,12 @@ class Optimizer(Part, ABC):
                     self._average(f"{layer}.{name}", w, self.ema_momentum)
 
     def _average(self, key: str, w: Array, momentum: float) -> None:
-        kept = self.state.setdefault(key, {})
-        if "average" not in kept:
-            kept["average"] = w.copy()
+        buffers = self.state.setdefault(key, {})
+        if "average" not in buffers:
+            buffers["average"] = w.copy()
             return
         scalars = map(w.dtype.type, (momentum, 1 - momentum))
-        _update(update.ema, [kept["average"].reshape(-1), w.reshape(-1)], *scalars)
+        _update(update.ema, [buffers["average"].reshape(-1), w.reshape(-1)], *scalars)
 
     @abstractmethod
     def _update(self, key: str, w: Array, g: "Array | FactoredGradient", rate: float) -> None:
@@ -188,10 +188,10 @@ class Optimizer(Part, ABC):
     def _buffers(self, key: str, w: Array, *names: str) -> list[Array]:
         if key not in self.state:
             self.state[key] = {name: np.zeros_like(w) for name in names}
-        kept = self.state[key]
-        if any(name not in kept or kept[name].shape != w.shape for name in names):
+        buffers = self.state[key]
+        if any(name not in buffers or buffers[name].shape != w.shape for name in names):
             raise ConfigError(f"the optimizer's memory of {key} is of another model: call reset()")
-        return [kept[name].reshape(-1) for name in names]
+        return [buffers[name].reshape(-1) for name in names]
 
     def _setting(self, layer: str, key: str) -> Any:
         """Return a setting of a layer: its own, or the one for all."""
@@ -199,8 +199,8 @@ class Optimizer(Part, ABC):
 
     def _set(self, key: str) -> list[tuple[str, Any]]:
         """Return the value of a setting wherever it is set, with the place."""
-        own = [(f"layers.{k}.{key}", s[key]) for k, s in self.layers.items() if key in s]
-        return [(key, getattr(self, key)), *own]
+        of_layers = [(f"layers.{k}.{key}", s[key]) for k, s in self.layers.items() if key in s]
+        return [(key, getattr(self, key)), *of_layers]
 
     def _clipped(self, grads: Gradients) -> Gradients:
         limits = {name: self._setting(name, "clip_norm") for name in grads}
@@ -325,9 +325,9 @@ class Adam(_AdamRule):
     Parameters
     ----------
     beta1, beta2
-        Memory of the mean and of the square of the gradient, from 0 to below 1.
+        Decay rates of the means of the gradient and of its square, from 0 to below 1.
     epsilon
-        Added to the root of the square.
+        Added to the root of the mean square.
     options
         See `Optimizer`.
     """

@@ -1,7 +1,7 @@
-"""One training run: what it is made of, how it begins, goes on and ends.
+"""A training run: its data, model, trainer and callbacks, and its execution from start to end.
 
-The run of a command, a run that goes on, a job of a sweep, a trial of a search and a run that is
-reproduced are all a `TrainingRun`. It knows no terminal and no store: callbacks observe it.
+The run of a command, a resumed run, a job of a sweep, a trial of a search and a reproduced run are
+all a `TrainingRun`. It has no code for the terminal or the store: these are callbacks.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ MODEL_FILE = "model.pkl"  # in the folder of a run
 @final
 @dataclass(frozen=True)
 class RunInfo:
-    """What the store is told about a run before it starts, or before it goes on.
+    """What the store records of a run before it starts or is resumed.
 
-    ``checkpoint`` is the file that it can go on from, None where it writes none; ``run_id`` is that
-    of a run which goes on, empty for a new one; ``live_title`` begins the live line of a job of a
-    sweep that may draw one on the terminal of the sweep.
+    ``checkpoint`` is the file from which it can be resumed, None if it writes none. ``run_id`` is
+    the id of a resumed run, empty for a new one. ``live_title`` is the title of the progress line
+    of a job that may draw one on the terminal of its sweep.
     """
 
     name: str
@@ -47,17 +47,17 @@ class RunInfo:
     live_title: str = ""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return plain values without what depends on where the folder is."""
+        """Return plain values, without those that depend on the location of the folder."""
         return {k: v for k, v in asdict(self).items() if k not in _PLACES}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], checkpoint: Path, run_id: str = "") -> "RunInfo":
-        """Return what `to_plain` gave, for a run that goes on from a checkpoint.
+        """Return the `RunInfo` from `to_plain`, for a run that is resumed from a checkpoint.
 
         Raises
         ------
         CheckpointError
-            Where it is something else.
+            If ``plain`` is anything else.
         """
         kinds = get_type_hints(cls)
         try:
@@ -66,11 +66,11 @@ class RunInfo:
             raise CheckpointError(f"{checkpoint} is damaged or altered: {error}") from None
         return cls(**plain, folder=checkpoint.parent, checkpoint=checkpoint, run_id=run_id)
 
-    def resume_line(self, what: str) -> list[str]:
-        """Return the line that tells how to go on, where there is a checkpoint to go on from."""
+    def resume_line(self, target: str) -> list[str]:
+        """Return a line with the command that resumes the run, if there is a checkpoint."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return []
-        return [f"resume   python -m nnjit.run resume={what}"]
+        return [f"resume   python -m nnjit.run resume={target}"]
 
 
 _PLACES = ("folder", "checkpoint", "run_id", "live_title")
@@ -86,16 +86,16 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """The best value of what was monitored."""
+        """The best value of the monitored metric."""
         return self.values[summary_key("best", self.monitor)]
 
 
 @final
 @dataclass(frozen=True)
 class Trained:
-    """The result of training, and the folder where files of the run lie.
+    """The result of training, and the folder with the files of the run.
 
-    ``scores`` are values of the summary that only a run on record has.
+    ``scores`` are values of the summary that are computed only for a run on record.
     """
 
     history: History
@@ -106,17 +106,17 @@ class Trained:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome of the run, in few numbers."""
+        """The outcome of the run, with its summary."""
         return Outcome(self.history.monitor, summarise(self.history, self.data) | self.scores)
 
     @property
     def model_file(self) -> Path:
-        """Where the model lies, once it is written."""
+        """The path of the model file."""
         return self.folder / MODEL_FILE
 
     @property
     def predict_line(self) -> str:
-        """The line that tells how the model is used from its file."""
+        """A line with the command that predicts with the model file."""
         path = shlex.quote(str(self.model_file))
         return f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"
 
@@ -124,22 +124,22 @@ class Trained:
 @final
 @dataclass
 class TrainingRun:
-    """What a run is made of. Callbacks hear of its beginning in order, of its end in reverse.
+    """The parts of a run. Callbacks are called in order at its start, in reverse at its end.
 
     Attributes
     ----------
     info : RunInfo
-        What the record says of it.
+        What the store records before the start.
     data, model, trainer, task
-        Its parts, checked against each other by `Trainer.prepare`.
+        The parts, checked against each other by `Trainer.prepare`.
     callbacks : sequence of Callback
-        Who observes it.
+        The observers.
     tags : dict
-        What callbacks add to the record when training has ended.
+        Tags that callbacks add to the record at the end of training.
     lines : list of str
-        What a person is told at the end.
+        Lines that are printed at the end.
     missing : dict
-        What could not be kept or put on record, with the reason.
+        What could not be written or recorded, with the reason.
     """
 
     info: RunInfo
@@ -153,14 +153,14 @@ class TrainingRun:
     missing: dict[str, str] = field(default_factory=dict)
 
     def execute(self, state: TrainingState | None = None) -> Trained:
-        """Train from the beginning, or from a state, and let every callback do its part.
+        """Train from the beginning or from a state, and call every callback.
 
         Raises
         ------
         UnrecordedError
-            Where the model was trained but something could not be kept.
+            If the model was trained but something could not be written or recorded.
         Exception
-            Whatever ended the run; the callbacks have heard of it.
+            Any error that ended the run, after `Callback.on_exception`.
         """
         try:
             for callback in self.callbacks:
@@ -172,7 +172,7 @@ class TrainingRun:
                 callback.on_run_end(self, trained)
         except BaseException as error:
             for callback in reversed(self.callbacks):
-                with contextlib.suppress(Exception):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # the first error is raised below
                     callback.on_exception(self, error)
             raise
         if self.missing:
@@ -180,14 +180,14 @@ class TrainingRun:
         return trained
 
     def _lacking(self) -> str:
-        """Return one line: what the record of a trained run lacks, and what finishes it."""
+        """Return one line: what the record of a trained run lacks, and what completes it."""
         resume = [line.split(maxsplit=1)[1] for line in self.lines if line.startswith("resume")]
         remedy = f"{resume[0]} finishes the record" if resume else "train again for a whole record"
-        lacks = told(self.missing)
+        lacks = missing_line(self.missing)
         return f"the run was trained to its end, but its record lacks {lacks}: {remedy}"
 
 
-def told(missing: dict[str, str]) -> str:
+def missing_line(missing: dict[str, str]) -> str:
     """Return one line that says what is missing and why."""
     by_reason: dict[str, list[str]] = {}
     for name, why in missing.items():

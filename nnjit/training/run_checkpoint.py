@@ -1,4 +1,4 @@
-"""The checkpoints of a run, in its folder."""
+"""The callback that writes the checkpoints of a run to its folder."""
 
 from typing import final
 
@@ -11,7 +11,7 @@ from .run import Trained, TrainingRun
 
 @final
 class RunCheckpoint(Callback, Part):
-    """Keeps a checkpoint in the folder of the run until the run is on record as a whole.
+    """Writes a checkpoint to the folder of the run, and deletes it when the record is complete.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class RunCheckpoint(Callback, Part):
         self._checkpoint: Checkpoint | None = None
 
     def on_run_start(self, run: TrainingRun) -> None:
-        """Have a file from the start, which says what the run is about."""
+        """Write a first file with the information about the run."""
         path = run.info.checkpoint
         if path is None or self.every is None:
             return
@@ -38,26 +38,26 @@ class RunCheckpoint(Callback, Part):
             self._checkpoint.on_train_begin(progress)
 
     def on_batch_end(self, progress: Progress) -> None:
-        """Write, if it is time."""
+        """Write a checkpoint if one is due."""
         if self._checkpoint is not None:
             self._checkpoint.on_batch_end(progress)
 
     def on_train_end(self, progress: Progress) -> None:
-        """Write the end, from which a record that lacks something can be finished."""
+        """Write the final state, from which an incomplete record can be completed."""
         if self._checkpoint is not None:
             self._checkpoint.on_train_end(progress)
 
     def on_interrupt(self, progress: Progress) -> None:
-        """Write, unless the parameters were just changing."""
+        """Write a checkpoint, unless parameters were being changed."""
         if self._checkpoint is not None:
             self._checkpoint.on_interrupt(progress)
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Remove the file where nothing is missing."""
+        """Remove the file if the record is complete."""
         if self._checkpoint is not None and not run.missing:
             self._checkpoint.remove()
 
     def on_exception(self, run: TrainingRun, error: BaseException) -> None:
-        """Remove the file of a run that diverged: it would only do so again."""
+        """Remove the file of a run that diverged: it would diverge again."""
         if self._checkpoint is not None and isinstance(error, DivergedError):
             self._checkpoint.remove()

@@ -1,4 +1,4 @@
-"""Learning rate schedules: the factor on the learning rate in epoch e, from 0."""
+"""Learning rate schedules: the factor of the learning rate in epoch e, counted from 0."""
 
 from abc import ABC, abstractmethod
 from math import cos, exp, inf, pi
@@ -19,7 +19,7 @@ class Schedule(Part, ABC):
 
     @abstractmethod
     def factor(self, epoch: float) -> float:
-        """Return what the learning rate is multiplied by in this epoch (0 is the first)."""
+        """Return the factor of the learning rate in this epoch (0 is the first)."""
 
     def follow(self, history: History) -> None:
         """Look at the epochs so far, before the first batch and after each epoch.
@@ -45,11 +45,11 @@ class Exponential(Schedule):
     Parameters
     ----------
     decay
-        k, the rate of decay inside a period, per epoch.
+        The rate of decay inside a period, per epoch.
     period
-        n, epochs after which the decay starts anew from a lower level.
+        Number of epochs after which the decay restarts at a lower level.
     drop
-        d, the share that is lost with each period, from 0 to below 1.
+        Fraction by which that level falls with each period, from 0 to below 1.
     """
 
     def __init__(self, decay: float = 0.05, period: int = 10, drop: float = 0.5) -> None:
@@ -61,13 +61,13 @@ class Exponential(Schedule):
 
     def factor(self, epoch: float) -> float:
         """Return the factor of this epoch."""
-        periods, rest = divmod(epoch, self.period)
-        return float((1 - self.drop) ** periods * exp(-rest * self.decay))
+        periods, epochs = divmod(epoch, self.period)
+        return float((1 - self.drop) ** periods * exp(-epochs * self.decay))
 
 
 @final
 class InverseTime(Schedule):
-    """``1 / (1 + 100 * decay * e)``; decay is k."""
+    """``1 / (1 + 100 * decay * e)``."""
 
     def __init__(self, decay: float = 0.001) -> None:
         if decay < 0:

@@ -1,4 +1,4 @@
-"""A finished run in few numbers."""
+"""The summary of a finished run: its best and final values, baselines and intervals."""
 
 from ..datasets import DataSplits
 from . import metrics
@@ -6,32 +6,33 @@ from .history import Epoch, History
 
 
 def summarise(history: History, data: DataSplits) -> dict[str, float]:
-    """Return what stands beside a run in a list: best and final values, baselines, intervals."""
-    found: dict[str, float] = {"best/epoch": float(history.best.epoch)}
+    """Return the summary by key: best and final values, baselines, confidence intervals."""
+    values: dict[str, float] = {"best/epoch": float(history.best.epoch)}
     for prefix, epoch in (("best", history.best), ("final", history.final)):
-        found |= {f"{prefix}/{k.replace('/', '_', 1)}": v for k, v in headline(epoch).items()}
+        values |= {f"{prefix}/{k.replace('/', '_', 1)}": v for k, v in headline(epoch).items()}
     for name, clips in data.sets().items():
-        found[f"baseline/{name}_accuracy"] = metrics.majority_baseline(clips.labels)
+        values[f"baseline/{name}_accuracy"] = metrics.majority_baseline(clips.labels)
         accuracy = history.final.sets[name].values["accuracy"]
         low, high = metrics.wilson_interval(accuracy, len(clips))
-        found |= {f"final/{name}_accuracy_low": low, f"final/{name}_accuracy_high": high}
-    found["seconds/epoch_mean"] = sum(e.train_seconds for e in history.epochs) / len(history.epochs)
-    return found
+        values |= {f"final/{name}_accuracy_low": low, f"final/{name}_accuracy_high": high}
+    seconds = sum(epoch.train_seconds for epoch in history.epochs)
+    values["seconds/epoch_mean"] = seconds / len(history.epochs)
+    return values
 
 
 def of_scores(history: History, data: DataSplits) -> dict[str, float]:
-    """Return the best and final values of what needs scores, such as ``final/val_roc_auc``.
+    """Return the best and final values of metrics of scores, such as ``final/val_roc_auc``.
 
-    They are computed once for a run on record, and not in each epoch: scikit-learn takes longer to
-    import than a small run to train, and longer for a set than its evaluation.
+    They are computed once, for a run on record, and not in each epoch: importing scikit-learn takes
+    longer than a small run, and computing them takes longer than the evaluation of a set.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for prefix, epoch in (("best", history.best), ("final", history.final)):
         for name, clips in data.sets().items():
             p = epoch.sets[name].probabilities
-            values = metrics.of_scores(clips.labels, p, data.positive)
-            found |= {summary_key(prefix, f"{name}/{k}"): v for k, v in values.items()}
-    return found
+            scores = metrics.of_scores(clips.labels, p, data.positive)
+            values |= {summary_key(prefix, f"{name}/{k}"): v for k, v in scores.items()}
+    return values
 
 
 def headline(epoch: Epoch) -> dict[str, float]:

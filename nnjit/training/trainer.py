@@ -1,4 +1,4 @@
-"""The training loop: epochs, batches, evaluation. It knows no tracker and no terminal."""
+"""The training loop: epochs, batches and evaluation, without tracking and terminal."""
 
 import time
 import warnings
@@ -29,7 +29,7 @@ from .task import Arrays, Task, check_arrays
 Array = NDArray[Any]
 _REDUCTIONS = ("mean", "sum")
 _FALLBACK = ("val", "test")  # sets that data may lack: the training set is then monitored
-# Streams of random numbers, apart from each other: drawing more from one changes no other.
+# Independent streams of random numbers: drawing more from one does not change the others.
 _INIT, _SHUFFLE, _DROPOUT, _AUGMENT = range(4)
 
 
@@ -44,25 +44,25 @@ class Trainer(Part):
     loss
         Name of a loss, see `nnjit.losses`.
     epochs
-        Number of passes over the training set, 1 or more; each `fit` makes that many.
+        Number of passes over the training set in each `fit`, 1 or more.
     batch_size
         Clips per step; None takes all at once.
     drop_last
-        Leave the last, smaller batch of an epoch out.
+        Skip the last batch of an epoch if it is smaller.
     reduction
         "mean" or "sum" of the gradients of a batch. A sum at learning rate r is a mean at
         ``r * batch_size``.
     seed
-        Seed of initial parameters, order of batches and dropout; None draws one, kept in ``seed``.
+        Seed of initial parameters, order of batches and dropout; None draws one, as ``seed`` shows.
     threads
         Number of threads, None for one per core. It changes no result.
     monitor
-        ``set/metric`` that tells the best epoch; a metric alone is of the validation set. Where
-        there is no such set the training set's counts, with a warning.
+        ``set/metric`` that decides the best epoch; without a set, that of the validation set. If
+        there is no such set, the training set is used, with a warning.
     restore_best
-        Leave the model with the parameters of the best epoch instead of the last.
+        Give the model the parameters of the best epoch at the end, instead of the last.
     bptt
-        How recurrent layers go back through time.
+        Settings of back-propagation through time.
     sampler
         "shuffle" takes each training clip once an epoch, "balanced" as many of each class; see
         `sampling.order`.
@@ -129,33 +129,32 @@ class Trainer(Part):
         callbacks: Sequence[Callback] = (),
         resume: TrainingState | None = None,
     ) -> History:
-        """Train a model, which is built first if it is not built yet.
+        """Train a model; it is built first if necessary.
 
         Parameters
         ----------
         model
             Changed in place.
         data
-            The splits of a data set, or ``{"train": (x, labels), "val": (x, labels), ...}`` with
-            x as `Sequential.forward` takes it and labels (N,) from 0 on; or what `prepare` made of
-            either.
+            The splits of a data set; or ``{"train": (x, labels), "val": (x, labels), ...}`` with
+            x as in `Sequential.forward` and labels (N,) from 0 on; or the result of `prepare`.
         callbacks
-            Listeners, called in order.
+            Observers, called in order.
         resume
-            Where to go on, as `Checkpoint.read` returns it: with the same settings, model and data,
-            the end is the same to the bit as without the interruption. None starts at epoch 0.
+            A state from `Checkpoint.read`. With the same settings, model and data, the result has
+            the same bits as without the interruption. None starts at epoch 0.
 
         Raises
         ------
         DivergedError
-            When the loss of a batch or a set is NaN or infinite.
+            If the loss of a batch or a set is NaN or infinite.
         CheckpointError
-            Where ``resume`` is of other settings or of another model.
+            If ``resume`` is from other settings or another model.
         ConfigError, DataError, ShapeError
-            Where settings, data and model do not go together.
+            If settings, data and model do not fit each other.
         KeyboardInterrupt
-            After Ctrl-C, SIGTERM and SIGHUP, when the callbacks have heard `on_interrupt`. The
-            latter two then end the process, where the program has no handlers of its own.
+            After Ctrl-C, SIGTERM and SIGHUP, after `Callback.on_interrupt`. The latter two then end
+            the process, unless the program has its own handlers.
         """
         with signals.heard():
             return self._fit(model, data, callbacks, resume)
@@ -201,22 +200,22 @@ class Trainer(Part):
         Parameters
         ----------
         x
-            As `Sequential.check` returns it.
+            From `Sequential.check`.
         labels : (N,)
         """
         logits = model.logits(x)
         values, _ = self.loss(logits, model.activation, self._targets(model, labels))
         p = model.activation.forward(logits.T).T
         confusion = metrics.confusion_matrix(labels, model.most_probable(p), n_classes)
-        found, undefined = metrics.scores(confusion, positive, classes)
+        scores, undefined = metrics.scores(confusion, positive, classes)
         means = {k: float(metrics.METRICS[k].function(values)) for k in metrics.names("losses")}
-        return Evaluation({**means, **found}, undefined, confusion, p)
+        return Evaluation({**means, **scores}, undefined, confusion, p)
 
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
     def prepare(self, model: Sequential, data: DataSplits | Arrays) -> Task:
-        """Build the model where needed, and check it against the settings and every set."""
+        """Build the model if necessary, and check it against the settings and every set."""
         set_threads(self.threads)
         for layer in model.layers:
             if isinstance(layer, Recurrent):
@@ -284,7 +283,7 @@ class Trainer(Part):
             resume.check_sets(*task.measures())
             resume.history.complete(task.positive, task.classes)
             resume.restore(progress)
-        elif self._fitted is not model:  # what the optimizer remembers is about another model
+        elif self._fitted is not model:  # the optimizer's memory is of another model
             self.optimizer.reset()
         self._fitted = model
         self.optimizer.follow(progress.history)
@@ -299,7 +298,7 @@ class Trainer(Part):
     def _run_epoch(self, progress: Progress, task: Task, callbacks: Sequence[Callback]) -> None:
         model, history = progress.model, progress.history
         progress.epoch = epoch = len(history.epochs)
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told
+        with np.errstate(over="ignore", invalid="ignore"):  # `_check_finite` reports them
             seconds = self._train_epoch(progress, task, callbacks)
             averages = self.optimizer.averages()
             evaluated = model.with_params(averages) if averages else model
@@ -320,11 +319,11 @@ class Trainer(Part):
         for callback in callbacks:
             callback.on_epoch_end(progress)
         progress.values = {}
-        # Last: a run that was interrupted above evaluates this epoch again, and goes on as before.
+        # Set last: a run that is interrupted above evaluates this epoch again when it is resumed.
         progress.position = Position(epoch + 1)
 
     def _train_epoch(self, progress: Progress, task: Task, callbacks: Sequence[Callback]) -> float:
-        """Train on the batches that are left of an epoch; return the seconds of all of them."""
+        """Train on the remaining batches of an epoch; return the seconds of all its batches."""
         model, epoch, start = progress.model, progress.epoch, progress.position or Position()
         x, labels = task.sets["train"]
         size = self.batch_size or len(x)

@@ -1,1 +1,1 @@
-"""Launchers: where the jobs of a sweep run."""
+"""Launchers: they run the jobs of a sweep in processes, on Slurm or on Ray."""

@@ -1,6 +1,6 @@
-"""Launchers that take the jobs of a sweep to Slurm and to Ray.
+"""Launchers that run the jobs of a sweep on Slurm and on Ray.
 
-A job whose process is killed counts as failed, and the others go on.
+A job whose process is killed counts as failed, and the others continue.
 """
 
 import os
@@ -22,15 +22,15 @@ from .. import jobs
 from .processes import SweepLauncher, one_job
 
 Wait = Callable[[], JobReturn]
-_HANDED_ON = ("NNJIT_", "MLFLOW_", "HYDRA_")  # variables that a job on another machine gets too
+_COPIED = ("NNJIT_", "MLFLOW_", "HYDRA_")  # environment variables copied to other machines
 
 
 class LostError(Exception):
-    """The process of a job ended without a result."""
+    """The process of a job has ended without a result."""
 
 
 class _Launcher(SweepLauncher):
-    """Starts the jobs of a sweep somewhere and waits for all of them."""
+    """Starts the jobs of a sweep in other processes and waits for all of them."""
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -38,17 +38,17 @@ class _Launcher(SweepLauncher):
         """Run a job for each list of overrides; return their results, in the same order."""
         self._begin()
         sweep = (self._context, self._config, self._task, Singleton.get_state())
-        given = [
+        calls = [
             (*sweep, initial_job_idx + i, list(overrides))
             for i, overrides in enumerate(job_overrides)
         ]
         returns: dict[int, JobReturn] = {}
-        for i, wait in self._started(given):
-            returns[i] = _result(wait, given[i])
-        return [returns[i] for i in range(len(given))]
+        for i, wait in self._started(calls):
+            returns[i] = _result(wait, calls[i])
+        return [returns[i] for i in range(len(calls))]
 
     @abstractmethod
-    def _started(self, given: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
+    def _started(self, calls: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
         """Call ``_job(threads, *job)`` for all jobs in other processes.
 
         Yields the index of each as it ends, and a function that returns its result or raises
@@ -65,7 +65,7 @@ class SubmititLauncher(_Launcher):
     cluster
         "slurm" or "local".
     folder
-        Of the scripts and the output of the jobs; ``%j`` is the job's number.
+        The folder for scripts and output of the jobs; ``%j`` is the number of a job.
     cpus_per_task
         Cores of each job.
     timeout_min
@@ -83,17 +83,17 @@ class SubmititLauncher(_Launcher):
         options: dict[str, Any] | None = None,
     ) -> None:
         self._cluster, self._folder = cluster, folder
-        given = _plain(options)
-        self._options = {key: value for key, value in given.items() if value is not None}
+        plain_options = _plain(options)
+        self._options = {key: value for key, value in plain_options.items() if value is not None}
         self._options |= {"cpus_per_task": cpus_per_task, "timeout_min": timeout_min}
 
-    def _started(self, given: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
+    def _started(self, calls: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
         submitit = _library("submitit", "slurm")
         lost = submitit.core.utils.UncompletedJobError
         submitted: list[Any] = []
         try:
-            with signals.held():  # a job that was submitted unnoticed could not be cancelled
-                submitted += self._submit(submitit, given)
+            with signals.held():  # an interrupt here would lose a job, which then runs on
+                submitted += self._submit(submitit, calls)
             waiting = {job.job_id: i for i, job in enumerate(submitted)}
             for job in submitit.helpers.as_completed(submitted, poll_frequency=1):
                 yield waiting[job.job_id], partial(_unless_lost, job.result, lost)
@@ -102,12 +102,12 @@ class SubmititLauncher(_Launcher):
                 job.cancel(check=False)
             raise
 
-    def _submit(self, submitit: Any, given: list[tuple[Any, ...]]) -> list[Any]:
+    def _submit(self, submitit: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
         try:
             executor = submitit.AutoExecutor(self._folder, cluster=self._cluster)
             executor.update_parameters(**self._options)
-            threads = [self._options["cpus_per_task"]] * len(given)
-            return list(executor.map_array(_job, threads, *zip(*given, strict=True)))
+            threads = [self._options["cpus_per_task"]] * len(calls)
+            return list(executor.map_array(_job, threads, *zip(*calls, strict=True)))
         except (AssertionError, NameError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"hydra.launcher: {first_line(error)}") from None
 
@@ -119,7 +119,7 @@ class RayLauncher(_Launcher):
     Parameters
     ----------
     address
-        Of a running cluster; None starts Ray on this machine.
+        The address of a running cluster; None starts Ray on this machine.
     cpus_per_task
         Cores of each job.
     init, remote
@@ -140,20 +140,20 @@ class RayLauncher(_Launcher):
             "log_to_driver": False,
             "logging_level": "error",
         } | _plain(init)
-        # A killed job that ran again would be on record twice.
+        # No retries: a job that is run again would be recorded twice.
         self._remote = {"num_cpus": cpus_per_task, "max_retries": 0} | _plain(remote)
 
-    def _started(self, given: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns
+    def _started(self, calls: list[tuple[Any, ...]]) -> Iterator[tuple[int, Wait]]:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns
         ray = _library("ray", "ray")
         try:
             ray.init(**self._init)
             call = ray.remote(**self._remote)(_job_elsewhere)
         except (ConnectionError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(f"hydra.launcher: {first_line(error)}") from None
-        place = {k: v for k, v in os.environ.items() if k.startswith(_HANDED_ON)}
+        place = {k: v for k, v in os.environ.items() if k.startswith(_COPIED)}
         try:
-            waiting = [call.remote(os.getcwd(), place, self._threads, *job) for job in given]
+            waiting = [call.remote(os.getcwd(), place, self._threads, *job) for job in calls]
             numbers = {ref: i for i, ref in enumerate(waiting)}
             while waiting:
                 (ref,), waiting = ray.wait(waiting)
@@ -186,22 +186,22 @@ def _unless_lost(wait: Wait, lost: Any) -> JobReturn:
 
 
 def _result(wait: Wait, job: tuple[Any, ...]) -> JobReturn:
-    """Return the result of a job, and print it; where its process is gone, record that."""
+    """Return the result of a job, and print it; if its process is gone, record that."""
     config, number, overrides = job[1], job[-2], job[-1]
     folder = Path(config.hydra.sweep.dir)
     try:
-        found = wait()
+        result = wait()
     except LostError as error:
         jobs.lost(folder, number, overrides, str(error))
-        found = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-        found.return_value = float("nan")  # an exception would keep Hydra from further batches
+        result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+        result.return_value = float("nan")  # an exception would keep Hydra from further batches
     else:
         jobs.print_ended(folder, number)
-    return found
+    return result
 
 
 def _library(name: str, extra: str) -> Any:
-    """Import a library that only some launchers need."""
+    """Import an optional library; ConfigError if it is not installed."""
     import importlib
 
     try:
@@ -213,12 +213,12 @@ def _library(name: str, extra: str) -> Any:
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    found = OmegaConf.to_container(options, resolve=True) if OmegaConf.is_config(options) else None
-    return dict(found or options or {})
+    plain = OmegaConf.to_container(options, resolve=True) if OmegaConf.is_config(options) else None
+    return dict(plain or options or {})
 
 
 def _reason(error: BaseException) -> str:
-    """Return the line of a log that says what was raised, if something was."""
+    """Return the last line of a log that names an exception, or that the process was killed."""
     lines = [line.strip() for line in str(error).splitlines()]
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exit): ", line)]
     return raised[-1] if raised else f"its process was killed ({type(error).__name__})"

@@ -1,7 +1,7 @@
-"""Several jobs of a sweep at once on this machine, in worker processes of joblib.
+"""A launcher that runs several jobs of a sweep at once on this machine, in processes of joblib.
 
-Each worker is a pool of one process: where a process is killed, only its own job is lost, and a new
-worker takes the next. (In one pool for all, as joblib's Parallel has it, all jobs would be.)
+Each worker is a pool of one process. If a process is killed, only its job is lost, and a new
+process runs the next. In one common pool, as in joblib's Parallel, all jobs would be lost.
 """
 
 import os
@@ -27,18 +27,18 @@ from ...runtime import signals, threads
 from .. import jobs
 
 _busy = threading.Lock()  # in a worker, while it runs a job
-_GRACE = 20.0  # seconds in which an interrupted job may close its record
+_GRACE = 20.0  # seconds that an interrupted job may take to close its record
 
 
 class SweepLauncher(Launcher, ABC):
-    """Base of the launchers: what Hydra says of the sweep, and the folder of that."""
+    """Base of the launchers, with what Hydra passes to them."""
 
     def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Take what Hydra says of the sweep."""
+        """Store what Hydra passes about the sweep."""
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def _begin(self) -> Path:
-        """Make ready for the jobs; return the folder of the sweep."""
+        """Set up Hydra for the jobs; return the folder of the sweep."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         folder = Path(str(self._config.hydra.sweep.dir))
@@ -48,12 +48,12 @@ class SweepLauncher(Launcher, ABC):
 
 @final
 class JoblibLauncher(SweepLauncher):
-    """Runs the jobs in ``n_jobs`` processes; -1 makes one for each core.
+    """Runs the jobs in ``n_jobs`` processes; -1 means one for each core.
 
     Raises
     ------
     ConfigError
-        Where that is no number of processes.
+        If ``n_jobs`` is not valid.
     """
 
     def __init__(self, n_jobs: int = -1) -> None:
@@ -65,21 +65,21 @@ class JoblibLauncher(SweepLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run a job for each list of overrides; return their results, in the same order."""
-        import joblib  # here, not by several threads at once  # noqa: F401
+        import joblib  # before several threads would import it at once  # noqa: F401
 
         folder = self._begin()
-        given = (self._context, self._config, self._task, Singleton.get_state())
+        sweep_state = (self._context, self._config, self._task, Singleton.get_state())
         n = min(self._n_workers, len(job_overrides))
-        share = max(1, threads.available_cores() // n)
+        n_cores = max(1, threads.available_cores() // n)
         free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        workers = [_Worker(folder, share) for _ in range(n)]
+        workers = [_Worker(folder, n_cores) for _ in range(n)]
         for worker in workers:
             free.put(worker)
 
         def run(number: int, overrides: list[str]) -> JobReturn:
             worker = free.get()
             try:
-                return worker.run(*given, number, overrides)
+                return worker.run(*sweep_state, number, overrides)
             finally:
                 free.put(worker)
 
@@ -99,7 +99,7 @@ class JoblibLauncher(SweepLauncher):
 
 
 def _stop(workers: Sequence["_Worker"], running: Sequence[Future[JobReturn]]) -> None:
-    """Begin no more jobs, and let those that run close their records."""
+    """Start no more jobs, and let running ones close their records."""
     for future in running:
         future.cancel()
     for worker in workers:
@@ -109,26 +109,26 @@ def _stop(workers: Sequence["_Worker"], running: Sequence[Future[JobReturn]]) ->
 
 @final
 class _Worker:
-    """One process at a time, which takes one job after another."""
+    """Runs one job after another in a process, which is replaced if it is killed."""
 
-    def __init__(self, folder: Path, share: int) -> None:
-        self._folder, self._share = folder, share
+    def __init__(self, folder: Path, n_cores: int) -> None:
+        self._folder, self._n_cores = folder, n_cores
         self._pool: Any = None
         self._interrupted = False
 
     def run(self, *job: Any) -> JobReturn:
-        """Run a job in the process; where that is killed, the job has failed."""
+        """Run a job in the process; if the process is killed, the job has failed."""
         from joblib.externals.loky.process_executor import (
             BrokenProcessPool,
             ProcessPoolExecutor,
         )
 
         if self._pool is None:
-            cores = {f"{library}_NUM_THREADS": str(self._share) for library in ("OMP", "NUMBA")}
+            cores = {f"{library}_NUM_THREADS": str(self._n_cores) for library in ("OMP", "NUMBA")}
             self._pool = ProcessPoolExecutor(1, initializer=_begin, env=cores)
         try:
             future = self._pool.submit(one_job, *job)
-            if self._interrupted:  # before there was a process that could have heard of it
+            if self._interrupted:  # before there was a process to send a signal to
                 self.interrupt()
             return future.result()
         except BrokenProcessPool as error:
@@ -136,7 +136,7 @@ class _Worker:
             return self._lost(error, *job[-2:])
 
     def interrupt(self) -> None:
-        """Ask the process to end its job as after Ctrl-C."""
+        """End the job of the process as after Ctrl-C."""
         self._interrupted = True
         for pid in list(self._pool._processes) if self._pool is not None else ():
             os.kill(pid, signal.SIGTERM)
@@ -148,8 +148,8 @@ class _Worker:
             self._pool = None
 
     def _lost(self, error: Exception, number: int, overrides: list[str]) -> JobReturn:
-        found = re.search(r"SIG[A-Z]+|EXIT\(\d+\)", str(error))
-        how = f" ({found[0]})" if found else ""
+        match = re.search(r"SIG[A-Z]+|EXIT\(\d+\)", str(error))
+        how = f" ({match[0]})" if match else ""
         jobs.lost(self._folder, number, overrides, f"its process was killed{how}")
         lost = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
         lost.return_value = float("nan")
@@ -157,13 +157,13 @@ class _Worker:
 
 
 def _begin() -> None:
-    """Make ready a new process: it hears from the process that started it, not from Ctrl-C."""
+    """Set up a new process: it obeys its parent's SIGTERM and ignores Ctrl-C."""
     signals.obey_parent()
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
-    """End this process, and its job as after Ctrl-C, when the one that started it is gone."""
+    """When the parent is gone, end the job as after Ctrl-C, and then this process."""
     while os.getppid() == parent:
         time.sleep(1)
     if _busy.locked():

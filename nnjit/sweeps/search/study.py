@@ -1,6 +1,6 @@
-"""Studies of Optuna beside the runs, and what a run must know of the trial that it is.
+"""Studies of Optuna, and the callback that connects a run with its trial.
 
-Heavy imports wait until a study is opened: most runs are no trial.
+Optuna is imported only when a study is opened, since most runs are no trial.
 """
 
 import warnings
@@ -18,13 +18,13 @@ from ...tracking.sqlite import sqlite_file, sqlite_uri
 from ...training.callbacks import Callback, Progress
 from ...training.run import Trained, TrainingRun
 
-_WAIT = 60  # seconds for other processes to let go of an SQLite file
+_WAIT = 60  # seconds to wait for the lock of an SQLite file
 
 
 @final
 @dataclass(frozen=True)
 class StudyConfig:
-    """Where a study is kept, and how its trials are pruned."""
+    """The storage of a study, and the settings for pruning trials."""
 
     name: str
     storage: str
@@ -33,7 +33,7 @@ class StudyConfig:
 
     @classmethod
     def of(cls, sweeper: DictConfig, cfg: DictConfig) -> "StudyConfig":
-        """Return what a configuration says; ``sweeper`` is its ``hydra.sweeper``."""
+        """Return the settings of a configuration; ``sweeper`` is its ``hydra.sweeper``."""
         root = given_path(OmegaConf.select(cfg, "tracking.root") or "runs").resolve()
         storage = sweeper.storage or sqlite_uri(root / "optuna.db")
         n_unpruned = int(sweeper.n_unpruned_trials) if sweeper.prune else None
@@ -41,18 +41,18 @@ class StudyConfig:
 
     @property
     def file(self) -> Path | None:
-        """The file of the studies, None where a server keeps them."""
+        """The SQLite file of the studies, None for another database."""
         return sqlite_file(self.storage)
 
     def open(self, **options: Any) -> Any:
-        """Return the study; ``options`` of ``optuna.load_study``, or direction= to make it.
+        """Return the study; ``options`` are those of Optuna, with ``direction`` to create it.
 
         Raises
         ------
         ConfigError
-            Where Optuna is missing, or the storage cannot be opened.
+            If Optuna is missing, or the storage cannot be opened.
         KeyError
-            Where there is no such study and no direction.
+            If there is no such study and no direction.
         """
         optuna = load_optuna()
         n = self.n_unpruned_trials
@@ -80,9 +80,10 @@ class StudyConfig:
 
 @final
 class Trial(Callback):
-    """The trial that a run belongs to: is told each epoch, and ends the run where it is hopeless.
+    """The trial of a run: reports each epoch to the study, and ends the run if it is pruned.
 
-    ``params`` are what the trial tries; ``pruned`` is the epoch after which it was ended, or None.
+    ``params`` are the parameters of the trial; ``pruned`` is the epoch after which the trial was
+    ended, or None.
     """
 
     def __init__(self, config: StudyConfig, number: int) -> None:
@@ -96,21 +97,21 @@ class Trial(Callback):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the record of the run says of it."""
-        found = {"nnjit.study": self.study, "nnjit.trial": str(self.number)}
-        return found | {f"nnjit.trial.{key}": str(value) for key, value in self.params.items()}
+        """The tags of the trial for the record of the run."""
+        tags = {"nnjit.study": self.study, "nnjit.trial": str(self.number)}
+        return tags | {f"nnjit.trial.{key}": str(value) for key, value in self.params.items()}
 
     def on_run_end(self, run: TrainingRun, trained: Trained) -> None:
-        """Say that the trial was pruned, if it was."""
+        """Add a tag and a line if the trial was pruned."""
         if self.pruned is not None:
             run.tags["nnjit.pruned"] = str(self.pruned)
             line = f"pruned   after epoch {self.pruned}: worse than the median of its study"
             run.lines.append(line)
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Report the monitored value, and ask whether to go on."""
+        """Report the monitored value, and stop the run if the study prunes the trial."""
         epoch = progress.history.last
-        with warnings.catch_warnings():  # a trial that is run again reports the same once more
+        with warnings.catch_warnings():  # a trial that is run again reports the same epochs again
             warnings.simplefilter("ignore")
             self._trial.report(epoch.flat()[progress.history.monitor], epoch.epoch)
         last = epoch.epoch + 1 == progress.n_epochs
@@ -120,7 +121,7 @@ class Trial(Callback):
 
 
 def sampler(**options: Any) -> Any:
-    """Return Optuna's TPE, but with numbers that a person can read and type again."""
+    """Return Optuna's TPE sampler, with floats rounded to three digits."""
     optuna = load_optuna()
 
     def rounded(value: Any, distribution: Any) -> Any:
@@ -130,8 +131,8 @@ def sampler(**options: Any) -> Any:
 
     class Rounded(optuna.samplers.TPESampler):  # type: ignore[name-defined]
         def sample_relative(self, study: Any, trial: Any, space: Any) -> Any:
-            found = super().sample_relative(study, trial, space)
-            return {key: rounded(value, space[key]) for key, value in found.items()}
+            values = super().sample_relative(study, trial, space)
+            return {key: rounded(value, space[key]) for key, value in values.items()}
 
         def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
             value = super().sample_independent(study, trial, name, distribution)
@@ -141,12 +142,12 @@ def sampler(**options: Any) -> Any:
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """Return the seed with which a trial of a search is drawn."""
+    """Return the seed for the parameters of a trial."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def load_optuna() -> Any:
-    """Import Optuna, quietly."""
+    """Import Optuna, with its log at warnings; ConfigError if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError:

@@ -1,7 +1,7 @@
-"""Search with Optuna instead of a grid: a sweeper for Hydra.
+"""A sweeper for Hydra that searches with Optuna instead of a grid.
 
-A trial is a job of the sweep and has its number. Jobs report each epoch to the study; their
-results are read from the records of the sweep, so a search that was killed goes on where it was.
+A trial is a job of the sweep, with the same number. Jobs report each epoch to the study. Their
+results are read from the records of the sweep, so that a search that was killed can continue.
 """
 
 import contextlib
@@ -32,18 +32,13 @@ from ..notes import NOTES
 from .study import StudyConfig, Trial, load_optuna, sampler, trial_seed
 
 TARGET = "hydra_plugins.nnjit.SearchSweeper"
-_APART = (
-    "hydra",
-    "tracking",
-    "name",
-    "trusted",
-)  # settings that a study may change between its trials
+_MAY_DIFFER = ("hydra", "tracking", "name", "trusted")  # settings that may differ between trials
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 _SHOWN = 10  # trials in the table at the end
 
 
 def trial_of(hydra: DictConfig, cfg: DictConfig) -> Trial | None:
-    """Return the trial that a job of Hydra belongs to, None where it is none of a search."""
+    """Return the trial of a job of Hydra, None if the job is not part of a search."""
     if hydra.mode is None or hydra.mode.name != "MULTIRUN" or not is_search(hydra):
         return None
     return Trial(StudyConfig.of(hydra.sweeper, cfg), hydra.job.num)
@@ -55,7 +50,7 @@ def is_search(hydra: DictConfig) -> bool:
 
 
 def earlier(config: DictConfig) -> Path | None:
-    """Return the folder of the study that a search goes on with, if any."""
+    """Return the folder of the sweep that began the study, None for a new study."""
     if not is_search(config.hydra):
         return None
     settings = StudyConfig.of(config.hydra.sweeper, config)
@@ -69,8 +64,8 @@ def earlier(config: DictConfig) -> Path | None:
     if not folder.is_absolute() or not folder.is_dir():
         return None
     where = {"tracking.root": str(OmegaConf.select(config, "tracking.root") or "runs")}
-    given = Path(config.hydra.sweep.dir)
-    return trust.within(folder, [*store_folders(where), given], "hydra.sweep.dir")
+    sweep_folder = Path(config.hydra.sweep.dir)
+    return trust.within(folder, [*store_folders(where), sweep_folder], "hydra.sweep.dir")
 
 
 @final
@@ -102,7 +97,7 @@ class SearchSweeper(Sweeper):
     def setup(
         self, *, hydra_context: Any, task_function: Callable[..., Any], config: DictConfig
     ) -> None:
-        """Take what Hydra says of the sweep, and make its launcher."""
+        """Store what Hydra passes about the sweep, and create its launcher."""
         self._config, self._loader = config, hydra_context.config_loader
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -111,14 +106,14 @@ class SearchSweeper(Sweeper):
         self._folder = Path(config.hydra.sweep.dir)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run trials until the study has as many as it should."""
+        """Run trials until the study has ``n_trials``."""
         self._fixed, self._space = self._read(arguments)
         recipe = self._recipe()
         with self._study_lock():
             self._study = self._open()
             try:
                 self._begin(recipe)
-                self._finish_begun()
+                self._finish_open_trials()
                 while (left := self._n_trials - len(self._study.get_trials(deepcopy=False))) > 0:
                     n = min(left, self._n_jobs)
                     self._run([self._ask() for _ in range(n)])
@@ -128,8 +123,8 @@ class SearchSweeper(Sweeper):
     def _ask(self) -> tuple[int, dict[str, Any]]:
         """Return number and parameters of a new trial.
 
-        Each trial has a seed of its own: a search that was interrupted draws what it would have
-        drawn.
+        The seed depends on the number of the trial, so that a resumed search draws the same
+        parameters as without the interruption.
         """
         number = len(self._study.get_trials(deepcopy=False))
         seed = None if self._seed is None else trial_seed(self._seed, number)
@@ -138,11 +133,11 @@ class SearchSweeper(Sweeper):
         return trial.number, trial.params
 
     def _read(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
-        """Return the overrides of every job, and those that are searched by their keys."""
+        """Return the fixed overrides of all jobs, and the searched overrides by key."""
         parser = OverridesParser.create(config_loader=self._loader)
-        given = parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
-        given += parser.parse_overrides(list(arguments))
-        last = {o.get_key_element(): o for o in given}  # the command line has the last word
+        parsed = parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
+        parsed += parser.parse_overrides(list(arguments))
+        last = {o.get_key_element(): o for o in parsed}  # the command line replaces the file
         space = {key: o for key, o in last.items() if o.is_sweep_override()}
         if not space:
             raise ConfigError(
@@ -154,22 +149,22 @@ class SearchSweeper(Sweeper):
         return {key: _distribution(o) for key, o in self._space.items()}
 
     def _recipe(self) -> dict[str, str]:
-        """Return what the trials of a study have in common; see that the first can be composed."""
+        """Return the settings that all trials share; this composes a first trial as a check."""
         first = {key: _first(d) for key, d in self._distributions().items()}
         composed = self._loader.load_sweep_config(self._config, self._overrides(first))
-        whole = plain(OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"]))
-        (whole.get("callbacks") or {}).pop("tracker", None)  # is `tracking` again
-        kept = {key: value for key, value in whole.items() if key not in _APART}
-        same = {key: str(value) for key, value in flatten(kept).items()}
+        settings = plain(OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"]))
+        (settings.get("callbacks") or {}).pop("tracker", None)  # the same as `tracking`
+        common = {key: value for key, value in settings.items() if key not in _MAY_DIFFER}
+        same = {key: str(value) for key, value in flatten(common).items()}
         return same | {key: str(o.input_line) for key, o in self._space.items()}
 
     def _open(self) -> Any:
-        """Return the study, a new one where there is none of that name."""
+        """Return the study, which is created if there is none of that name."""
         more = higher_is_better(str(self._config.trainer.monitor))
         return self._settings.open(direction="maximize" if more else "minimize")
 
     def _begin(self, recipe: dict[str, str]) -> None:
-        """Take note of what the trials have in common, or see that it is as it was."""
+        """Store the settings that all trials share; ConfigError if the study has others."""
         known = _recorded_recipe(self._study) or recipe
         for key in sorted({**known, **recipe}):
             if known.get(key) != recipe.get(key):
@@ -182,12 +177,12 @@ class SearchSweeper(Sweeper):
 
     @contextlib.contextmanager
     def _study_lock(self) -> Iterator[None]:
-        """Keep another search out of the same study: each takes open trials for its own."""
+        """Lock the study against other searches, which would run its open trials too."""
         from filelock import FileLock, Timeout
 
-        beside = self._settings.file or Path("runs", "optuna").resolve()
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(beside.with_name(f".{beside.name}.{self._settings.name}.lock"), timeout=0)
+        path = self._settings.file or Path("runs", "optuna").resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.{self._settings.name}.lock"), timeout=0)
         try:
             with lock:
                 yield
@@ -197,15 +192,15 @@ class SearchSweeper(Sweeper):
                 "start another with hydra.sweeper.study=NAME"
             ) from None
 
-    def _finish_begun(self) -> None:
-        """Close the trials of a search that was interrupted; run those again that did not end."""
+    def _finish_open_trials(self) -> None:
+        """Close the open trials of an interrupted search; run those again that did not end."""
         for trial in self._study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,)):
-            if not self._settle(trial.number):
-                self._check_tried(trial)
+            if not self._tell(trial.number):
+                self._check_params(trial)
                 self._run([(trial.number, trial.params)])
 
-    def _check_tried(self, trial: Any) -> None:
-        """See that what a study says was tried is what this search may try."""
+    def _check_params(self, trial: Any) -> None:
+        """Raise ConfigError if the parameters of a trial are outside the space of this search."""
         known = self._distributions()
         for key, value in trial.params.items():
             if key not in known or not _may_be(value, known[key]):
@@ -216,11 +211,11 @@ class SearchSweeper(Sweeper):
                 )
 
     def _run(self, trials: Sequence[tuple[int, dict[str, Any]]]) -> None:
-        """Run trials whose numbers follow each other, and tell the study."""
+        """Run trials with consecutive numbers, and tell the study their results."""
         jobs = [self._overrides(params) for _, params in trials]
         self._launcher.launch(jobs, initial_job_idx=trials[0][0])
         for number, _ in trials:
-            self._settle(number)
+            self._tell(number)
 
     def _overrides(self, params: dict[str, Any]) -> list[str]:
         return [
@@ -228,8 +223,8 @@ class SearchSweeper(Sweeper):
             *(f"{self._space[k].get_key_element()}={v}" for k, v in params.items()),
         ]
 
-    def _settle(self, number: int) -> bool:
-        """Tell the study the result of a trial; False where it did not finish."""
+    def _tell(self, number: int) -> bool:
+        """Tell the study the result of a trial; return False if it did not end."""
         record = JobRecord.read(self._folder, number)
         if record is None or record.status not in (FINISHED, FAILED):
             return False
@@ -243,8 +238,8 @@ class SearchSweeper(Sweeper):
         return True
 
     def _report(self) -> None:
-        """Add figure, best trial and the command that repeats it to the sweep."""
-        from ...reporting import figures  # brings matplotlib
+        """Add a figure, the best trial and the command that repeats it to the report."""
+        from ...reporting import figures  # imports matplotlib
 
         trials, monitor = self._study.get_trials(deepcopy=False), str(self._config.trainer.monitor)
         counts = [
@@ -272,11 +267,11 @@ class SearchSweeper(Sweeper):
 
 def _table(trials: Sequence[Any], maximize: bool) -> list[str]:
     """Return the best trials as lines of text, best first."""
-    told = [t for t in trials if t.value is not None]
-    told.sort(key=lambda t: (t.state.name != "COMPLETE", -t.value if maximize else t.value))
+    evaluated = [t for t in trials if t.value is not None]
+    evaluated.sort(key=lambda t: (t.state.name != "COMPLETE", -t.value if maximize else t.value))
     keys = list(dict.fromkeys(key for t in trials for key in t.params))
     rows = [["trial", "value", "", *(_short(key, keys) for key in keys)]]
-    for t in told[:_SHOWN]:
+    for t in evaluated[:_SHOWN]:
         params = [str(t.params.get(key, "")) for key in keys]
         rows.append([str(t.number), f"{t.value:.4f}", _STATES[t.state.name], *params])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -289,7 +284,7 @@ def _table(trials: Sequence[Any], maximize: bool) -> list[str]:
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
-    """Return the last part of a key, as much of it as tells it from the others."""
+    """Return the shortest end of a key that distinguishes it from the others."""
     parts = key.split(".")
     for n in range(1, len(parts)):
         end = ".".join(parts[-n:])
@@ -299,7 +294,7 @@ def _short(key: str, keys: Sequence[str]) -> str:
 
 
 def _distribution(override: Override) -> Any:
-    """Return what Optuna draws from for an override as ``interval(0,1)``."""
+    """Return Optuna's distribution for an override such as ``KEY=interval(0,1)``."""
     distributions, value, key = load_optuna().distributions, override.value(), override.key_or_group
     log = "log" in getattr(value, "tags", ())
     if override.is_choice_sweep():
@@ -312,13 +307,13 @@ def _distribution(override: Override) -> Any:
         )
     try:
         if isinstance(value, IntervalSweep):
-            whole = isinstance(value.start, int) and isinstance(value.end, int)
-            kind = distributions.IntDistribution if whole else distributions.FloatDistribution
+            integral = isinstance(value.start, int) and isinstance(value.end, int)
+            kind = distributions.IntDistribution if integral else distributions.FloatDistribution
             return kind(value.start, value.end, log=log)
         if isinstance(value, RangeSweep):
             numbers = list(value.range())
-            whole = all(isinstance(n, int) for n in numbers)
-            kind = distributions.IntDistribution if whole else distributions.FloatDistribution
+            integral = all(isinstance(n, int) for n in numbers)
+            kind = distributions.IntDistribution if integral else distributions.FloatDistribution
             return kind(numbers[0], numbers[-1], log=log, step=value.step)
     except (ValueError, IndexError) as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
@@ -348,9 +343,9 @@ def _first(distribution: Any) -> Any:
 
 
 def _importance(study: Any) -> dict[str, float]:
-    """Return the share of each parameter in how the trials differ, the largest first."""
+    """Return the importance of each parameter (fractions of the variance), the largest first."""
     optuna = load_optuna()
     with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):
-        warnings.simplefilter("ignore")  # too few trials, or all of them equal
+        warnings.simplefilter("ignore")  # too few trials, or all with equal values
         return dict(optuna.importance.get_param_importances(study))
     return {}

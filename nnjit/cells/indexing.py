@@ -1,4 +1,4 @@
-"""Places in the arrays of a kernel for any number of units, and the loop over them."""
+"""Expressions that read and write the arrays of a kernel, and the loop over tiles and units."""
 
 from typing import final
 
@@ -12,15 +12,15 @@ def rows_of(k: int, offset: str) -> str:
 
 
 def columns(array: str, axes: str, low: int, high: int) -> str:
-    """Return the part of an array that belongs to gates low to high."""
+    """Return the expression for the columns of gates low to high of an array."""
     begin = {0: "", 1: "H "}.get(low, f"{low} * H ")
     end = "H" if high == 1 else f"{high} * H"
     return f"{array}[{axes}{begin}: {end}]"
 
 
 @final
-class Place:
-    """A row of an array for each unit."""
+class UnitRow:
+    """The row of lanes that belongs to unit j in an array, at one step and for gate k."""
 
     def __init__(self, array: str, time: str, k: int = 0) -> None:
         self.array, self.time, self.k = array, time, k
@@ -41,12 +41,12 @@ def leaf(node: Node) -> str | None:
     if node.op == "vector":
         return f"{node.value}[j]"
     if node.op in ("state", "mask"):
-        return Place(str(node.value), "t" if node.op == "state" else "0").load
+        return UnitRow(str(node.value), "t" if node.op == "state" else "0").load
     return None
 
 
 def while_left(template: str, otherwise: str) -> str:
-    """Return a template that gives another value in the lanes whose clips have ended."""
+    """Return a template that gives ``otherwise`` in the lanes whose clips have ended."""
     return template.replace("{}", f"select(load(left, n, 0, 0), t, {{}}, {otherwise})")
 
 
