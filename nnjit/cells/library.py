@@ -58,7 +58,7 @@ def peephole_lstm(x, h, c, W, w):
 
 @cell
 def mgu(x, h, W):
-    """Minimal gated unit: one gate for both (Zhou et al. 2016, arXiv:1603.09420, eq. 7)."""
+    """Minimal gated unit, with one gate (Zhou et al. 2016, arXiv:1603.09420, eq. 7)."""
     f = sigmoid(x.f + h @ W.f)
     g = tanh(x.g + (f * h) @ W.g)
     return (1 - f) * h + f * g
