@@ -21,19 +21,19 @@ URL = "https://synthase.s3.us-west-2.amazonaws.com/author_music.tar"
 class AuthorMusic(Dataset):
     """Guitar recordings of the True author (label 1) and of others (label 0).
 
-    The archive is fetched when `root` holds no recordings yet; a transfer that broke off is
-    resumed. The path of each recording below `root` says `true` or `false`.
+    The archive is downloaded if `root` has no recordings yet; an interrupted transfer is resumed.
+    The path of each recording below `root` contains `true` or `false`.
 
     Parameters
     ----------
     root : str or Path
-        Where the recordings are, or go to.
+        Folder of the recordings, which may not exist yet.
     url : str
         Address of the tar archive.
     max_gb : float
-        Largest size in GB (10^9 bytes) accepted, for the archive and for what is in it.
+        Largest accepted size in GB (10^9 bytes), of the archive and of its content.
     sha256 : str or None
-        SHA-256 of the archive, 64 hex digits; None takes any.
+        SHA-256 of the archive, 64 hex digits; None accepts any.
     **options
         Options of `Dataset`.
 
@@ -68,12 +68,12 @@ class AuthorMusic(Dataset):
         return ("false", "true")
 
     def sources(self) -> list[Recording]:
-        """List the recordings, after fetching them if need be.
+        """List the recordings, after downloading them if necessary.
 
         Raises
         ------
         DataError
-            If they cannot be fetched or unpacked, or no path says `true` or `false`.
+            If they cannot be downloaded or unpacked, or no path contains `true` or `false`.
         """
         recordings = self._list()
         if not recordings:
@@ -89,21 +89,21 @@ class AuthorMusic(Dataset):
     def _list(self) -> list[Recording]:
         if not self.root.is_dir():
             return []
-        found, left_out = [], []
+        recordings, left_out = [], []
         for recording in find_recordings(self.root, 0, self.root):
-            label = _said(Path(recording.name).parent)
+            label = _label_of(Path(recording.name).parent)
             if label is None:
                 left_out.append(recording.name)
             else:
-                found.append(replace(recording, label=label))
-        if found and left_out:
+                recordings.append(replace(recording, label=label))
+        if recordings and left_out:
             warnings.warn(
                 f"{len(left_out)} file(s) in no folder that says true or false are left out, "
                 f"{left_out[0]} for one: move them into one, or out of {self.root}",
                 SkippedFileWarning,
                 stacklevel=3,
             )
-        return found
+        return recordings
 
     def _download(self) -> None:
         if self.root.is_dir() and any(self.root.iterdir()):
@@ -111,7 +111,7 @@ class AuthorMusic(Dataset):
                 f"dataset.root={self.root} holds files, but none below a folder named true or "
                 "false: move them there, or name an empty folder"
             )
-        # All in a folder beside, so that `root` is there as a whole or not at all.
+        # In a temporary folder, so that `root` is complete or does not exist.
         work = self.root.with_name(self.root.name + ".download")
         archive, unpacked = work / "archive.tar", work / "unpacked"
         try:
@@ -130,10 +130,10 @@ class AuthorMusic(Dataset):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _said(folder: Path) -> int | None:
-    """Return the label of the outermost folder whose name says either true or false."""
-    for part in folder.parts:
-        says = ["false" in part.lower(), "true" in part.lower()]
-        if sum(says) == 1:
-            return says.index(True)
+def _label_of(folder: Path) -> int | None:
+    """Return the label of the outermost folder whose name contains either true or false."""
+    for name in folder.parts:
+        contains = ["false" in name.lower(), "true" in name.lower()]
+        if sum(contains) == 1:
+            return contains.index(True)
     return None

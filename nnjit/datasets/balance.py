@@ -1,7 +1,7 @@
-"""Deal whole tracks to sets so that the sizes and the shares of the classes are as asked.
+"""Assigns whole tracks to sets so that the sets have the desired sizes and class proportions.
 
-Tracks are of unequal length, so a draw in proportion to their number can miss both by far. Here a
-draw that is near enough is kept; another is improved by moving and exchanging tracks.
+Tracks have different lengths, so a random assignment can be far from both. An assignment that is
+near enough is used; any other is improved by moving and swapping tracks.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 Counts = NDArray[np.float64]
 
-_NEAR = 0.1  # a count that misses by a tenth, or by one clip, is near enough
-_WORK = 20_000  # draws times tracks times classes: few tracks are tried often
-_SWAPPED = 1000  # tracks of a set that are tried in exchanges; thousands come near by moves only
-_EMPTY = 1e12  # price of a set without one of its classes: above every distance
+_NEAR = 0.1  # a count is near enough if it is off by a tenth, or by one clip
+_WORK = 20_000  # draws times tracks times classes, which limits the number of draws
+_SWAPPED = 1000  # tracks of a set that are tried in swaps; for thousands, moves are enough
+_EMPTY = 1e12  # penalty for a set without one of its classes, above every distance
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What each set should hold; rows are sets, columns are classes and, last, all clips.
+    """The desired counts; rows are sets, columns are classes and, last, all clips.
 
     Attributes
     ----------
     wanted : array, shape (S, C + 1)
-        Clips asked for, above 0.
+        Desired numbers of clips, above 0.
     weight : array, shape (S, C + 1)
-        1 / wanted, or 0 where the count does not matter.
+        1 / wanted, or 0 if the count does not matter.
     needed : array of bool, shape (S, C + 1)
         Counts that must not be 0.
     """
@@ -39,10 +39,10 @@ class Goal:
 
     @classmethod
     def of(cls, counts: Counts, shares: Counts, stratify: bool, train_first: bool) -> "Goal":
-        """Return the goal for tracks (U, C + 1) and shares (S,) of all clips, which sum to 1.
+        """Return the goal for tracks (U, C + 1) and fractions (S,) of all clips, which sum to 1.
 
-        Without `stratify` only the total of each set counts; with `train_first` set 0 must hold
-        every class all the same.
+        Without `stratify` only the total of each set matters; with `train_first`, set 0 must still
+        have every class.
         """
         wanted = np.outer(shares, counts.sum(axis=0))
         weight, needed = 1 / wanted, np.ones(wanted.shape, bool)
@@ -52,27 +52,27 @@ class Goal:
         return cls(wanted, weight, needed)
 
     def is_met(self, held: Counts) -> bool:
-        """Tell whether every count is near enough to what is wanted."""
+        """Tell whether every count is near enough to the desired one."""
         off = np.abs(held - self.wanted) <= np.maximum(1, _NEAR * self.wanted)
         return bool((off | (self.weight == 0)).all() and (held[self.needed] > 0).all())
 
     def distance(self, held: Counts) -> float:
-        """Return Pearson's chi-squared of the counts, and a price for each set left empty."""
+        """Return Pearson's chi-squared of the counts, plus a penalty for each empty count."""
         squared = float(((held - self.wanted) ** 2 * self.weight).sum())
         return squared + _EMPTY * int((self.needed & (held == 0)).sum())
 
 
 def closest(draw: Callable[[], Indices], counts: Counts, goal: Goal) -> Indices:
-    """Return the set of each track (U,): the first draw that meets the goal, or comes closest.
+    """Return the set of each track (U,): the first that meets the goal, or else the closest one.
 
     Parameters
     ----------
     draw : callable
-        Returns sets (U,), others at each call.
+        Returns a random assignment of sets (U,).
     counts : array, shape (U, C + 1)
         Clips of each class in each track; the last column is their sum.
     goal : Goal
-        What each set should hold.
+        The desired counts.
     """
     best, least = None, np.inf
     for _ in range(min(100, max(1, _WORK // counts.size))):
@@ -95,7 +95,7 @@ def _held(set_of: Indices, counts: Counts, n_sets: int) -> Counts:
 
 
 def _improve(set_of: Indices, held: Counts, counts: Counts, goal: Goal) -> bool:
-    """Make the move, or else the exchange, that helps most; tell whether there is any."""
+    """Make the best move, or else the best swap; tell whether one improves the distance."""
     change = _moves(set_of, held, counts, goal)
     track, target = np.unravel_index(change.argmin(), change.shape)
     if change[track, target] < -1e-9:
@@ -118,7 +118,7 @@ def _improve(set_of: Indices, held: Counts, counts: Counts, goal: Goal) -> bool:
 
 
 def _moves(set_of: Indices, held: Counts, counts: Counts, goal: Goal) -> Counts:
-    """Return what the distance changes by when a track goes to another set, (U, S)."""
+    """Return the change of the distance for moving each track to each set, (U, S)."""
     slope, weight, needed = 2 * (held - goal.wanted) * goal.weight, goal.weight, goal.needed
     leave = (counts**2 * weight[set_of] - counts * slope[set_of]).sum(axis=1)
     enter = counts**2 @ weight.T + counts @ slope.T
@@ -130,13 +130,13 @@ def _moves(set_of: Indices, held: Counts, counts: Counts, goal: Goal) -> Counts:
 
 
 def _swaps(ours: Counts, theirs: Counts, held: Counts, goal: Goal, sets: list[int]) -> Counts:
-    """Return what the distance changes by when two tracks change places, (ours, theirs)."""
+    """Return the change of the distance for swapping two tracks, (ours, theirs)."""
     weight, needed = goal.weight[sets], goal.needed[sets]
     slope = 2 * (held - goal.wanted[sets]) * weight
     tilt, bend = slope[1] - slope[0], weight.sum(axis=0)
     change: Counts = (ours @ tilt + ours**2 @ bend)[:, None] + theirs**2 @ bend - theirs @ tilt
     change -= 2 * (ours * bend) @ theirs.T
-    # A count becomes 0 where one track was all of it and the other brings none; or the reverse.
+    # A count becomes 0 if one track is all of it and the other has none of the class, or conversely.
     only = [
         ((held[i] == tracks) & (tracks > 0) & needed[i]).astype(float)
         for i, tracks in enumerate((ours, theirs))

@@ -1,10 +1,10 @@
-"""What the header of an audio file says about its length, compared with the file.
+"""Compares the length in the header of an audio file with the size of the file.
 
-libsndfile reads a file that was cut short as if it ended there, stops at the end that a wrong
-header gives, or takes what follows for samples. One row of `_LAYOUTS` tells for a container where
-its samples lie and how many bytes there should be. IRCAM, PAF, PVF, XI, SD2 and headerless files
-do not say their length: of them a cut is noticed only where it divides a frame (`reader`), and
-where a second recording follows.
+libsndfile reads a truncated file as if it were complete, stops at the end that a wrong header
+gives, or reads bytes after the samples as samples. A row of `_LAYOUTS` finds, for one container,
+the position of the samples and the number of their bytes. IRCAM, PAF, PVF, XI, SD2 and headerless
+files do not contain their length: a cut is detected only if it divides a frame (`reader`), or if a
+second recording follows.
 """
 
 import re
@@ -22,16 +22,16 @@ _SLACK = 0x1_0000  # programs that stream a WAV write a size this close to 2^31 
 
 
 class Content(NamedTuple):
-    """What is to be decoded in a file.
+    """The parts of a file to decode.
 
     Attributes
     ----------
     parts : list of (list of pieces or None)
-        Recordings, one after another; None is the file as it is.
+        Recordings, one after another; None is the unchanged file.
     frames : int
-        Frames that the file announces beside what libsndfile makes of it; 0 where it says nothing.
+        Frames that the header announces, for a check after decoding; 0 if it announces none.
     remarks : tuple of str
-        What a user should know, each to follow the name of the file.
+        Warnings for the user, each to follow the name of the file.
     """
 
     parts: list[list[Piece] | None]
@@ -40,19 +40,19 @@ class Content(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Where a header says that the samples are.
+    """The position of the samples according to the header.
 
     Attributes
     ----------
     start : int
         Their first byte.
     length : int or None
-        Their number of bytes; None where the header leaves it open.
+        Their number of bytes; None if the header leaves it open.
     field : (int, str, int) or None
-        Place and struct format of the length in the header, and what it counts beside the samples;
-        None where libsndfile does not heed it.
+        Position and struct format of the length in the header, and the bytes other than samples
+        that it includes; None if libsndfile ignores it.
     chunks : str
-        struct format of the length of the chunks that may follow; "" where none may.
+        struct format of the length of chunks that may follow; "" if none may.
     """
 
     start: int
@@ -74,7 +74,7 @@ class Header:
         return self.file.read(count)
 
     def number(self, at: int, form: str) -> int:
-        """Return the integer at a place."""
+        """Return the integer at a position."""
         return int(struct.unpack(form, self.bytes(at, struct.calcsize(form)))[0])
 
 
@@ -84,14 +84,14 @@ def content(file: BinaryIO, size: int) -> Content:
     Parameters
     ----------
     file : binary file
-        Opened recording; its position is not kept.
+        Opened recording; its position is not preserved.
     size : int
-        Its bytes.
+        Its size in bytes.
 
     Raises
     ------
     DataError
-        If the file ends before its header says so, or its structure is damaged.
+        If the file is shorter than its header says, or its structure is damaged.
     """
     header = Header(file, size)
     if header.head.startswith(b"OggS"):
@@ -107,7 +107,7 @@ def content(file: BinaryIO, size: int) -> Content:
             try:
                 extent = layout(header)
             except (struct.error, ValueError, LookupError, ArithmeticError):
-                extent = None  # libsndfile says what is wrong with it
+                extent = None  # libsndfile will raise an error
             return Content([None]) if extent is None else _compare(header, extent)
     for magic, length in _UNTOLD.items():
         if re.match(magic, header.head, re.DOTALL):
@@ -137,7 +137,7 @@ def _compare(header: Header, extent: Extent) -> Content:
 
 
 def _with_length(header: Header, extent: Extent, length: int) -> list[Piece] | None:
-    """Return the file with the length that its samples have written in its header."""
+    """Return the file with the actual length of its samples written to its header."""
     if extent.field is None:
         return None
     at, form, more = extent.field
@@ -146,20 +146,20 @@ def _with_length(header: Header, extent: Extent, length: int) -> list[Piece] | N
 
 
 def _check_single(header: Header, head: bytes) -> None:
-    """Look for another recording behind the first: the same beginning once more."""
+    """Raise DataError if another recording follows the first: a second header like it."""
     for at in range(1, header.size, _HEAD):
-        found = header.bytes(at, _HEAD + len(head) - 1).find(head)
-        if found >= 0:
+        index = header.bytes(at, _HEAD + len(head) - 1).find(head)
+        if index >= 0:
             raise DataError(
-                f"holds another recording behind the first, from byte {at + found:,}: split it"
+                f"holds another recording behind the first, from byte {at + index:,}: split it"
             )
 
 
 def _follows(header: Header, at: int, form: str) -> bool:
-    """Tell whether nothing but chunks, tags or padding lies behind a place."""
+    """Tell whether only chunks, tags or padding follow after a position."""
     if not header.bytes(at, _HEAD).strip(b"\0"):
         return True
-    # Chunks begin at even places, but some programs forget the byte between.
+    # Chunks begin at even positions, but some programs omit the padding byte.
     return bool(form) and any(_are_chunks(header, at + k, form) for k in (at & 1, 0))
 
 
@@ -179,10 +179,10 @@ def _are_chunks(header: Header, at: int, form: str) -> bool:
 
 
 def _flac(header: Header) -> Content:
-    # Told that the length is unknown, libsndfile decodes all there is.
+    # If the header says that the length is unknown, libsndfile decodes the whole file.
     at = 8 + 13
     if header.size < at + 5:
-        return Content([None])  # libsndfile says what is wrong with it
+        return Content([None])  # libsndfile will raise an error
     low = header.number(at, ">B") & 0xF0
     frames = (header.number(at, ">B") & 0x0F) << 32 | header.number(at + 1, ">I")
     tag = 128 if header.bytes(header.size - 128, 3) == b"TAG" else 0
@@ -294,9 +294,9 @@ def _voc(header: Header) -> Extent | None:
     while (kind := header.number(at, "<B")) != 0:
         length = header.number(at + 1, "<H") | header.number(at + 3, "<B") << 16
         if kind in (1, 9):
-            own = 2 if kind == 1 else 12
-            start, length = at + 4 + own, length - own
-            # The byte that ends the file: libsndfile needs it here, and plays it there.
+            fields = 2 if kind == 1 else 12
+            start, length = at + 4 + fields, length - fields
+            # Kind 1 includes the terminating byte of the file, which libsndfile needs.
             ended = kind == 1 and header.size > start + length
             return Extent(start, length + ended)
         at += 4 + length
@@ -317,7 +317,7 @@ def _mat5(header: Header) -> Extent:
     return Extent(at + 8, header.number(at + 4, order + "I"))
 
 
-# Containers that do not tell their length: how many bytes at their beginning tell them.
+# Containers without their length, and the number of bytes of their header that identify them.
 _UNTOLD = {
     rb"\x64\xa3|.\xa3\x64": 16,  # IRCAM: magic, rate, channels, encoding
     rb" paf|fap ": 28,

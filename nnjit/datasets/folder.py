@@ -1,4 +1,4 @@
-"""Your own recordings, one folder per class."""
+"""The data set of a user's recordings, with one folder per class."""
 
 import os
 import unicodedata
@@ -16,16 +16,16 @@ from .names import Name, as_typed, root_folder
 class Folder(Dataset):
     """Recordings in folders, one folder per class, any number of classes.
 
-    A recording is its file: a split by track never divides one. Files that cannot be used are
-    left out with a warning.
+    A recording is a file, which a split by track never divides. Files that cannot be used are left
+    out with a warning.
 
     Parameters
     ----------
     root : str or Path
-        Folder with one sub-folder per class; labels follow the alphabet.
+        Folder with one sub-folder per class; labels are in alphabetical order.
     true, false : str, Path or None
-        Instead of all sub-folders: the two that hold label 1 and label 0, as names below `root`
-        or as paths. Here and in `root` a number or a truth value stands for the name that reads so.
+        The folders of label 1 and label 0, instead of all sub-folders, as names below `root` or as
+        paths. Here and in `root`, a number or a truth value means the folder with that name.
     **options
         Options of `Dataset`.
 
@@ -48,7 +48,7 @@ class Folder(Dataset):
     ) -> None:
         super().__init__(**options)
         self.root = root_folder(root)
-        if not os.path.isdir(self.root):  # which takes one that may not be seen for none
+        if not os.path.isdir(self.root):  # also without permission to see it
             raise DataError(f"dataset.root={root} is no folder: name one that exists")
         try:
             below, beside = sub_folders(self.root)
@@ -84,19 +84,19 @@ class Folder(Dataset):
             chosen.append(self.root / given_path(value))
         return chosen
 
-    def _check_apart(self, given: str) -> None:
-        """Raise ConfigError where two class folders are one; warn where their names look alike."""
+    def _check_apart(self, prefix: str) -> None:
+        """Raise ConfigError if class folders overlap; warn if their names look alike."""
         real = [Path(os.path.realpath(folder)) for folder in self.class_folders]
         looks: dict[str, Path] = {}
         for i, folder in enumerate(self.class_folders):
             for j, other in enumerate(real):
                 if i != j and real[i].is_relative_to(other):
                     raise ConfigError(
-                        f"{given}the folders {folder} and {self.class_folders[j]} overlap: "
+                        f"{prefix}the folders {folder} and {self.class_folders[j]} overlap: "
                         "a recording must belong to one class"
                     )
             look = unicodedata.normalize("NFKC", folder.name).casefold().strip()
-            if (twin := looks.setdefault(look, folder)) is not folder and not given:
+            if (twin := looks.setdefault(look, folder)) is not folder and not prefix:
                 warnings.warn(
                     f"the folders {twin.name!r} and {folder.name!r} differ in the spelling of one "
                     "name alone, and are two classes: merge them if they are one",
@@ -105,14 +105,14 @@ class Folder(Dataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Name of each label, the name of its folder."""
+        """Name of each label: the name of its folder."""
         names = [folder.name for folder in self.class_folders]
         distinct = len(set(names)) == len(names)
         return tuple(names if distinct else map(str, self.class_folders))
 
     def sources(self) -> list[Recording]:
         """List the recordings of each folder."""
-        found = []
+        listed = []
         for label, folder in enumerate(self.class_folders):
             if not os.path.isdir(folder):
                 raise DataError(f"the folder {folder} does not exist: name one that does")
@@ -121,8 +121,8 @@ class Folder(Dataset):
                 raise DataError(
                     f"the folder {folder} holds no recordings: put some there, or remove it"
                 )
-            found += recordings
-        return found
+            listed += recordings
+        return listed
 
 
 def _warn_beside(files: list[Path]) -> None:

@@ -10,10 +10,10 @@ _ROOT = Path(__file__).parent / "data" / "guitar"
 
 
 class Guitar(Dataset):
-    """Eight excerpts of 32 s that come with the package, four of each author.
+    """Eight excerpts of 32 s, part of the package, four by each author.
 
-    Label 1, the "True author", is El Senator. Authors, titles, licences and how the excerpts
-    were cut stand in data/guitar/README.md. Takes the options of `Dataset`.
+    Label 1, the "True author", is El Senator. data/guitar/README.md has authors, titles, licences
+    and the cuts of the excerpts. Takes the options of `Dataset`.
     """
 
     name: ClassVar[str] = "guitar"

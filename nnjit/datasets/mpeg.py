@@ -1,8 +1,8 @@
-"""The frames of an MPEG audio file (MP3): how many there are, whatever its header claims.
+"""Counts the frames of an MPEG audio file (MP3), whose header may have a wrong count or none.
 
-Without a count in the first frame libsndfile estimates the length from the first bit rate, and
+Without a count in the first frame, libsndfile estimates the length from the first bit rate and
 stops there; with a wrong count it stops at that. So the frames are counted here, and the count is
-written where the decoder looks for it (which then leaves out its own delay, 529 samples).
+written to the header that the decoder reads. (The decoder then removes its delay of 529 samples.)
 """
 
 import struct
@@ -23,12 +23,12 @@ _KBITS = {  # (MPEG 1 or not, layer): rows of the standard, from index 1
 }
 # fmt: on
 _BLOCK = 1 << 16
-_LOOKED_FOR = 1 << 20  # bytes without a frame after which what follows is given up
+_LOOKED_FOR = 1 << 20  # the search for the next frame ends after so many bytes
 _RATES = (44_100, 48_000, 32_000)
 
 
 class Frame(NamedTuple):
-    """What the four bytes before a frame say; `kind` is the same for all frames of a recording."""
+    """The header of a frame, four bytes; `kind` is the same for all frames of a recording."""
 
     length: int
     samples: int
@@ -39,20 +39,20 @@ class Frame(NamedTuple):
 
 
 def is_mpeg(head: bytes) -> bool:
-    """Tell whether a file that begins so may be MPEG audio."""
+    """Tell whether a file with this beginning may be MPEG audio."""
     return head.startswith(b"ID3") or _frame(head[:4]) is not None
 
 
 def mpeg_pieces(file: BinaryIO, size: int) -> tuple[list[Piece] | None, int, tuple[str, ...]]:
-    """Return what to decode, the least number of samples to expect, and remarks for the user.
+    """Return the pieces to decode, the least number of samples to expect, and warnings.
 
     Raises
     ------
     DataError
-        If there are fewer frames than the first one says.
+        If there are fewer frames than the first one announces.
     """
     start = _behind_tags(file, 0)
-    padding = _bytes(file, start, _BLOCK)  # some tags are longer than they say
+    padding = _bytes(file, start, _BLOCK)  # some tags are longer than their header says
     start += len(padding) - len(padding.lstrip(b"\0"))
     first = _frame(_bytes(file, start, 4))
     if first is None or not _is_followed(file, start, first, size):
@@ -70,15 +70,15 @@ def mpeg_pieces(file: BinaryIO, size: int) -> tuple[list[Piece] | None, int, tup
     if announced is None:
         pieces: list[Piece] = [_counted(file, start, first, side, count), Span(start, size)]
         return pieces, 0, tuple(remarks)
-    count -= 1  # the one with the announcement holds no sound
-    if count + 1 < announced:  # some encoders count that one too
+    count -= 1  # the frame with the announcement has no samples
+    if count + 1 < announced:  # some encoders count that frame too
         missing = f"{announced - count:,} of {announced:,} frames"
         if announced > 1.01 * count:
             raise DataError(
                 f"ends before its header says so ({missing} are missing): copy or download it again"
             )
         remarks.append(f"lacks {missing} that its header announces")
-    if at is None:  # in a form that the decoder does not know
+    if at is None:  # announced in a form that the decoder does not read
         pieces = [_counted(file, start, first, side, count), Span(start + first.length, size)]
         return pieces, 0, tuple(remarks)
     if count == announced:
@@ -117,7 +117,7 @@ def _behind_tags(file: BinaryIO, at: int) -> int:
 
 
 def _is_followed(file: BinaryIO, at: int, frame: Frame, size: int) -> bool:
-    """Tell whether a frame ends where another of its kind, a tag or the file's end is."""
+    """Tell whether a frame is followed by another of its kind, a tag or the end of the file."""
     after = at + frame.length
     if after >= size:
         return True
@@ -128,7 +128,7 @@ def _is_followed(file: BinaryIO, at: int, frame: Frame, size: int) -> bool:
 
 
 def _count(file: BinaryIO, at: int, first: Frame, size: int) -> tuple[int, int, bool]:
-    """Return the number of whole frames, of bytes that belong to none, and whether one is cut."""
+    """Return the number of complete frames, of bytes outside frames, and whether one is cut."""
     count = lost = 0
     while at < size:
         frame = _frame(_bytes(file, at, 4))
@@ -164,9 +164,10 @@ def _next(file: BinaryIO, at: int, first: Frame, size: int) -> int:
 
 
 def _announced(file: BinaryIO, at: int, side: int) -> tuple[int | None, int | None]:
-    """Return how many frames the first one says that follow, behind the place of that number.
+    """Return the position of the count of frames in the first frame, and the count.
 
-    Xing's and LAME's header, or that of Fraunhofer, which has no place that libsndfile looks at.
+    The header is that of Xing and LAME, or of Fraunhofer; libsndfile does not read the latter, so
+    its position is None.
     """
     xing = _bytes(file, at + side, 12)
     if len(xing) == 12 and xing[:4] in (b"Xing", b"Info") and xing[7] & 1:
@@ -178,7 +179,7 @@ def _announced(file: BinaryIO, at: int, side: int) -> tuple[int | None, int | No
 
 
 def _counted(file: BinaryIO, start: int, first: Frame, side: int, count: int) -> bytes:
-    """Return a frame that announces how many follow."""
+    """Return a frame that announces the number of frames."""
     head = bytearray(_bytes(file, start, 4))
     head[1] |= 1  # no checksum
     for index in range(1, 15):

@@ -1,4 +1,4 @@
-"""Names of folders and classes that a configuration reads as something else than text."""
+"""Names of folders and classes that YAML or Hydra parses as numbers or truth values."""
 
 import os
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ Name = str | bool | int | float  # 2024, true and 1e3 are names too
 
 
 def as_typed(key: str, value: Name, known: Iterable[str]) -> str:
-    """Return the name that was typed, where YAML or Hydra made a number or a truth value of it.
+    """Return the name that the user typed, given the value that YAML or Hydra parsed.
 
     Parameters
     ----------
     key : str
-        Option that it is the value of, for messages.
+        The option, for messages.
     value : str, bool, int or float
-        What became of it.
+        The parsed value.
     known : iterable of str
-        Names that exist. The one that reads as `value` is meant: "1e3" for 1000.0.
+        Names that exist. The result is the one that is parsed as `value`: "1e3" for 1000.0.
 
     Raises
     ------
     ConfigError
-        If several names read so.
+        If several names are parsed as `value`.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""The pages of an Ogg file: whether all are there, and where one recording follows another.
+"""Checks that an Ogg file has all its pages, and finds the recordings of a chain.
 
-libogg passes over pages that are damaged or missing, and libsndfile stops at the end of the first
+libogg skips pages that are damaged or missing, and libsndfile stops at the end of the first
 recording of a chain. Format: RFC 3533.
 """
 
@@ -26,8 +26,8 @@ def ogg_links(file: BinaryIO, size: int) -> list[list[Piece]]:
         If pages are damaged or missing, or a recording has no end.
     """
     starts: list[int] = []
-    numbers: dict[int, int] = {}  # next page of each stream that has not ended
-    heads = False  # the pages so far are the first ones of streams
+    numbers: dict[int, int] = {}  # the number of the next page of each stream that has not ended
+    heads = False  # whether the last page was the first of a stream
     at = 0
     file.seek(0)
     while at < size:
@@ -38,7 +38,7 @@ def ogg_links(file: BinaryIO, size: int) -> list[list[Piece]]:
                     "ends in the middle of a page" if _is_short(file, at, size) else "is damaged"
                 )
                 raise DataError(f"{state} (byte {at:,} of {size:,}): {_REMEDY}")
-            break  # a tag or padding behind the last recording
+            break  # a tag or padding after the last recording
         flags, serial, number, length = page
         if flags & _BEGINS:
             if not heads:
@@ -88,6 +88,6 @@ def _is_short(file: BinaryIO, at: int, size: int) -> bool:
 
 
 def _checksum(data: bytes) -> int:
-    # The polynomial of zlib.crc32, but bits the other way round, and no complement.
+    # The polynomial of zlib.crc32, with reversed bits and without complement.
     mirrored = zlib.crc32(data.translate(_MIRROR), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_MIRROR), "big")

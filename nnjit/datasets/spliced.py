@@ -1,4 +1,4 @@
-"""A read-only file made of pieces: parts of another file, and bytes that stand in for some."""
+"""A read-only file made of pieces: spans of another file, and bytes that replace some of them."""
 
 import io
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple, final
 
 
 class Span(NamedTuple):
-    """Bytes `start` to `stop` of the file underneath."""
+    """Bytes `start` to `stop` of the underlying file."""
 
     start: int
     stop: int
@@ -17,7 +17,7 @@ Piece = Span | bytes
 
 
 def replaced(size: int, at: int, new: bytes) -> list[Piece]:
-    """Return the pieces of a file of `size` bytes in which `new` stands at `at`."""
+    """Return the pieces of a file of `size` bytes with the bytes at `at` replaced by `new`."""
     return [Span(0, at), new, Span(at + len(new), size)]
 
 
@@ -28,7 +28,7 @@ class SplicedFile(io.RawIOBase):
     Parameters
     ----------
     file : binary file
-        What the spans are taken from; its position is not kept.
+        The underlying file; its position is not preserved.
     pieces : sequence of Span or bytes
         In order. A span that goes beyond the file ends with it.
     """
@@ -42,11 +42,11 @@ class SplicedFile(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it has positions."""
+        """Return True: its position can be set."""
         return True
 
     def tell(self) -> int:
@@ -61,7 +61,7 @@ class SplicedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        """Fill the buffer as far as there are bytes; return how many came."""
+        """Fill the buffer with the next bytes; return their number, fewer at the end."""
         view = memoryview(buffer).cast("B")
         filled = 0
         for piece, end in zip(self._pieces, self._ends, strict=True):
@@ -70,12 +70,12 @@ class SplicedFile(io.RawIOBase):
             left = end - self._position
             if left <= 0:
                 continue
-            wanted = min(left, len(view) - filled)
-            data = self._take(piece, left, wanted)
+            count = min(left, len(view) - filled)
+            data = self._take(piece, left, count)
             view[filled : filled + len(data)] = data
             filled += len(data)
             self._position += len(data)
-            if len(data) < wanted:  # the file has become shorter
+            if len(data) < count:  # the file has become shorter
                 break
         return filled
 

@@ -1,4 +1,4 @@
-"""Requests over http and https only, ended where a server is too slow."""
+"""Requests over http and https only, which end if the server is too slow."""
 
 import contextlib
 import http.client
@@ -16,17 +16,17 @@ _SLOWEST = 1000  # bytes a second
 
 
 class Watch:
-    """Cuts its connections when less than a kilobyte a second comes in; a context manager.
+    """Closes its connections if they receive less than a kilobyte a second; a context manager.
 
-    A time limit on each read does not end a server that sends a byte now and then, in its headers
-    or after them.
+    A timeout of each read would not end a request to a server that sends a byte now and then, in
+    its headers or after them.
 
     Attributes
     ----------
     received : int
-        Bytes of the body so far; whoever reads it counts them here.
+        Bytes of the body so far; the reader of the body must update it.
     was_slow : bool
-        Whether it has cut a connection.
+        Whether it has closed a connection.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -34,7 +34,7 @@ class Watch:
         self.timeout = timeout
         self._sockets: list[socket.socket] = []
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -53,14 +53,14 @@ class Watch:
 
     def add(self, connection: socket.socket) -> None:
         """Watch a connection."""
-        # A duplicate, as TLS takes the socket over. Shutting one down ends both.
+        # A duplicate, since TLS takes over the socket. Shutting one down ends both.
         self._sockets.append(connection.dup())
 
     def why(self) -> str:
-        """Return the reason that it gives for an end."""
+        """Return the reason for which it closes connections."""
         return f"less than {_SLOWEST} bytes a second came in {self.timeout:g} s"
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         before = 0
         while not self._ended.wait(self.timeout):
             now = self.received
@@ -82,7 +82,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _SecureConnection(http.client.HTTPSConnection, _Connection):
-    """In this order its plain socket is watched before TLS begins on it."""
+    """With this order of bases the plain socket is watched before TLS begins."""
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
@@ -119,25 +119,25 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def check_address(url: str) -> None:
-    """Raise DataError unless an address is of http or https, and names a server."""
+    """Raise DataError unless the address has the scheme http or https and a host name."""
     try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        address = urlsplit(url)
+        valid = address.scheme in ("http", "https") and bool(address.hostname)
     except ValueError:
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise DataError(f"{url} cannot be fetched (it is no http or https address)")
 
 
 def request(url: str, headers: dict[str, str], watch: Watch) -> Any:
-    """Return the answer to a GET request, a context manager; it may be redirected.
+    """Return the response to a GET request, a context manager; redirects are followed.
 
     Raises
     ------
     DataError
-        If it leads to anything but http and https, or from https to http.
+        If a redirect leads to another scheme than http and https, or from https to http.
     urllib.error.HTTPError, OSError, http.client.HTTPException
-        If there is no answer, or one that tells an error.
+        If there is no response, or one with an error status.
     """
     check_address(url)
     opener = urllib.request.OpenerDirector()

@@ -33,7 +33,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if rows.nbytes < _SMALL:
         return rows
     size = rows.nbytes
-    del rows  # no page of it was touched
+    del rows  # its pages have not been touched, so it has cost no memory
     memory = np.empty(size + _LINE, np.uint8)
     begin = -memory.ctypes.data % _LINE
     rows = memory[begin : begin + size].view(dtype)

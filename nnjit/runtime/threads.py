@@ -44,10 +44,10 @@ _busy = threading.RLock()
 
 @final
 class _Inside(threading.local):
-    """What the thread that asks is inside of."""
+    """The state of the current thread."""
 
-    worker = False  # it works for another thread
-    errors: list[BaseException] | None = None  # of the parallel region
+    worker = False  # whether it is a worker of another thread
+    errors: list[BaseException] | None = None  # of the parallel region that it is in
 
 
 _inside = _Inside()
