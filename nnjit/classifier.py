@@ -104,7 +104,7 @@ class Classifier:
         model, extra = persistence.read(path)
         try:
             expect(
-                "what goes with the model", extra, encoding=dict, classes=list[str], positive=int
+                "the extra of the model", extra, encoding=dict, classes=list[str], positive=int
             )
             encoding = kinds.from_plain(extra["encoding"])
             classes, positive = tuple(extra["classes"]), extra["positive"]

@@ -1,4 +1,4 @@
-"""``python -m nnjit.compare``; what it does is in `nnjit.commands.compare`."""
+"""``python -m nnjit.compare``; see `nnjit.commands.compare`."""
 
 from .commands import execute
 

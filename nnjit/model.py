@@ -41,7 +41,7 @@ class Sequential(Part):
         if not layers or not isinstance(layers[-1], Dense):
             raise ConfigError("the last layer of a model must be Dense: it gives the class scores")
         if len(set(layers)) < len(layers):
-            raise ConfigError("a layer stands twice in the model: make one for each place")
+            raise ConfigError("the model has the same layer twice: make one for each position")
         if dtype not in _DTYPES:
             raise ConfigError(
                 f"model.dtype={dtype} does not exist: choose from {', '.join(_DTYPES)}"

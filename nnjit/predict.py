@@ -1,4 +1,4 @@
-"""``python -m nnjit.predict``; what it does is in `nnjit.commands.predict`."""
+"""``python -m nnjit.predict``; see `nnjit.commands.predict`."""
 
 from .commands import execute
 

@@ -1,4 +1,4 @@
-"""``python -m nnjit.reproduce``; what it does is in `nnjit.commands.reproduce`."""
+"""``python -m nnjit.reproduce``; see `nnjit.commands.reproduce`."""
 
 from .commands import execute
 

@@ -1,4 +1,4 @@
-"""``python -m nnjit.run``; what it does is in `nnjit.commands.run`."""
+"""``python -m nnjit.run``; see `nnjit.commands.run`."""
 
 from .commands import execute
 

@@ -1,4 +1,4 @@
-"""``python -m nnjit.ui``; what it does is in `nnjit.commands.ui`."""
+"""``python -m nnjit.ui``; see `nnjit.commands.ui`."""
 
 from .commands import execute
 

@@ -268,5 +268,5 @@ def test_the_file_of_a_cell_is_named_as_it_is(tmp_path):
     assert "def f(x, h)" in cfg.model.layers[0].cell.equations
     layer["cell"] = f"{path.with_suffix('')}${{name}}"
     cfg = OmegaConf.create({"name": ".py:f", "trusted": [], "model": {"layers": [layer]}})
-    with pytest.raises(ConfigError, match="name a file as it is"):
+    with pytest.raises(ConfigError, match="write the name of the file"):
         composition.settle_cells(cfg)

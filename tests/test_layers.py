@@ -202,7 +202,7 @@ def test_dropout_follows_its_generator(rng):
         (lambda: Bptt("on"), "checkpoint=on must be auto"),
         (lambda: Bptt(truncate=0), "truncate=0 must be 1 step or more"),
         (lambda: Dense(0), "units=0 must be 1 or more"),
-        (lambda: Dense(1, "softmax"), "softmax gives 1 whatever comes in: use activation=sigmoid"),
+        (lambda: Dense(1, "softmax"), "softmax gives 1 for any input: use activation=sigmoid"),
         (lambda: Dense(1, "selu"), "activation 'selu' does not exist: choose from"),
         (lambda: Dropout(1.0), "rate=1.0 must be from 0 to below 1"),
         (lambda: Dropout(-0.1), "rate=-0.1 must be from 0 to below 1"),
@@ -221,7 +221,7 @@ def test_wrong_options(make, message):
     [
         (RNN(1), Vector(8), ShapeError, r"rnn expected .*got \(N, 8\): set return_sequences=true"),
         (GRU(1), Vector(8), ShapeError, r"gru expected .*got \(N, 8\): set return_sequences=true"),
-        (LSTM(1), FlatCodes(5, 4), ShapeError, r"got \(N, 20\) codes: .*move Flatten behind"),
+        (LSTM(1), FlatCodes(5, 4), ShapeError, r"got \(N, 20\) codes: .*move Flatten after it"),
         (Dense(1), Signal(5, 4), ShapeError, r"dense expected .*got \(N, 5, 4\): put Flatten"),
         (Dense(1), Codes(5, 4), ShapeError, r"got \(N, 5, 4\) codes: put Flatten before"),
         (Dropout(), Codes(5, 4), ConfigError, "dropout cannot follow the input: codes are symbols"),

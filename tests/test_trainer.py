@@ -187,7 +187,7 @@ def test_a_metric_alone_is_monitored_on_the_validation_set():
 
 @pytest.mark.parametrize("monitor", ["accuracy", "val/accuracy"])
 def test_monitor_falls_back_on_the_training_set(monitor):
-    told = f"monitor={monitor}, but there is no set 'val': train/accuracy tells the best epoch"
+    told = f"monitor={monitor}, but there is no set 'val': train/accuracy decides the best epoch"
     with pytest.warns(UserWarning, match=told):
         history = toy.trainer(monitor=monitor).fit(toy.model(), toy.data(sizes=(50, 0, 20)))
     assert history.monitor == "train/accuracy"

@@ -94,6 +94,6 @@ def _choices(cell: Cell, nodes: Mapping[str, Node]) -> str:
     """Return, for a message, the gates whose activation can be chosen, and the activations."""
     known = [name for name, gate in named_gates(cell).items() if gate in nodes]
     if not known:
-        return f"no gate of {cell.name} has an activation of its own"
+        return f"no gate of {cell.name} has an activation that can be chosen"
     gates = f"the gates of {cell.name} that have an activation are {', '.join(known)}"
     return f"{gates}; the activations are {', '.join(ACTIVATIONS)}"

@@ -63,7 +63,7 @@ class Matrix:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        refuse(f"W.{self.name} is a matrix: it stands on the right of @ alone")
+        refuse(f"W.{self.name} is a matrix: it may only be on the right of @")
 
     def refuse_alone(self, *_: Any) -> NoReturn:
         """Raise CellError with the remedy: a matrix is only the right operand of ``@``."""
@@ -139,7 +139,7 @@ class Node:
         if not isinstance(other, Matrix):
             refuse("@ takes a matrix of the recurrent weights on its right: h @ W.name")
         if self.is_steady():
-            refuse(f"what stands before @ W.{other.name} does not change with time")
+            refuse(f"the value before @ W.{other.name} does not change with time")
         return self.graph.make("product", self, value=other.name)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **_: Any) -> "Node":

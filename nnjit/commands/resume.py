@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
         key, _, value = argument.partition("=")
         if key not in _KEYS:
             raise ConfigError(
-                f"{argument} does not go with resume: a run goes on as it was configured, and "
+                f"{argument} does not go with resume: a run is resumed as it was configured, and "
                 f"only {', '.join(_KEYS[1:])} may be given"
             )
         options[key] = value
@@ -110,5 +110,5 @@ def _place(state: TrainingState | None, cfg: DictConfig) -> str:
         return "from its start"
     position = state.position
     if position.batch == 0 and (state.stop or position.epoch >= cfg.trainer.epochs):
-        return "which was trained to its end: its record is finished"
+        return "which has finished training: its record is completed"
     return f"from epoch {position.epoch}, batch {position.batch} of {state.n_batches}"

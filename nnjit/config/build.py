@@ -81,7 +81,7 @@ def settle_cells(cfg: DictConfig) -> None:
         if not isinstance(value, str) or not is_file(value):
             continue
         if OmegaConf.is_interpolation(layer, "cell"):
-            raise ConfigError(f"model.layers.{i}.cell={short(value)}: name a file as it is")
+            raise ConfigError(f"model.layers.{i}.cell={short(value)}: write the name of the file")
         package = value.split(":")[0].split(".")[0]
         if ".py:" not in value and package not in (cfg.trusted or ()):
             raise ConfigError(

@@ -136,7 +136,7 @@ def _swaps(ours: Counts, theirs: Counts, held: Counts, goal: Goal, sets: list[in
     tilt, bend = slope[1] - slope[0], weight.sum(axis=0)
     change: Counts = (ours @ tilt + ours**2 @ bend)[:, None] + theirs**2 @ bend - theirs @ tilt
     change -= 2 * (ours * bend) @ theirs.T
-    # A count becomes 0 if one track is all of it and the other has none of the class, or conversely.
+    # A count becomes 0 if one track is all of it and the other has none, or conversely.
     only = [
         ((held[i] == tracks) & (tracks > 0) & needed[i]).astype(float)
         for i, tracks in enumerate((ours, theirs))

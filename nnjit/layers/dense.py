@@ -75,7 +75,7 @@ class Dense(Layer):
         self.activation = activations.get(activation)
         if units == 1 and isinstance(self.activation, activations.Softmax):
             raise ConfigError(
-                "Dense units=1 with activation=softmax gives 1 whatever comes in: "
+                "Dense units=1 with activation=softmax gives 1 for any input: "
                 "use activation=sigmoid, or one unit for each class"
             )
         self.kernel_initializer = kernel_initializer

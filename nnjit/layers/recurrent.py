@@ -145,7 +145,7 @@ class Recurrent(Layer):
         if not isinstance(spec, Codes | Signal):
             raise ShapeError(
                 f"{self.name} expected (N, T, D) or codes, got {spec}: "
-                "set return_sequences=true in the layer before, or move Flatten behind"
+                "set return_sequences=true in the layer before, or move Flatten after it"
             )
         self.codes, self._ragged = isinstance(spec, Codes), spec.n_steps is None
         self._kernels = kernels(self.cell, self._masked, self._ragged)
@@ -407,6 +407,6 @@ def _check_dropout(cell: Cell, rate: float) -> None:
         raise ConfigError(f"recurrent_dropout={rate} must be from 0 to below 1")
     if rate > 0 and not cell.matrices:
         raise ConfigError(
-            f"recurrent_dropout={rate}: {cell.name} has no recurrent matrix, no unit sees another "
-            "one; put Dropout behind the layer"
+            f"recurrent_dropout={rate}: {cell.name} has no recurrent matrix: "
+            "put Dropout after the layer"
         )

@@ -178,7 +178,7 @@ def read(path: str | Path) -> tuple[Sequential, dict[str, Any]]:
     try:
         model = Sequential.from_config(parts["config"], unpack_groups(parts["weights"]))
         if not isinstance(parts["extra"], dict):
-            raise ModelFileError(f"what goes with the model is {short(parts['extra'])}")
+            raise ModelFileError(f"the extra of the model is {short(parts['extra'])}")
     except Exception as error:  # altered values can cause any error
         raise ModelFileError(f"{path} is damaged or altered: {short(error)}") from None
     return model, parts["extra"]
@@ -192,7 +192,7 @@ class _PlainUnpickler(pickle.Unpickler):
     """Reads plain values; refuses every class or function that a pickle asks for."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise _RefusedError(f"it asks for {module}.{name}, and a file of nnjit asks for nothing")
+        raise _RefusedError(f"it asks for {module}.{name}, as no file of nnjit does")
 
     def persistent_load(self, pid: Any) -> Any:
         raise _RefusedError("it refers to something outside the file")
@@ -294,7 +294,7 @@ def _digest(content: dict[str, Any]) -> str:
         if isinstance(value, bytes):
             digest.update(value)
             return len(value)
-        raise TypeError(f"a {type(value).__name__} cannot stand in a file")
+        raise TypeError(f"a {type(value).__name__} cannot be in a file")
 
     text = json.dumps(content, default=plain, sort_keys=True)
     digest.update(text.encode())

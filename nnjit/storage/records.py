@@ -59,7 +59,7 @@ class JobRecord:
         if record.number != number or record.status not in _STATUS:
             raise ConfigError(f"{path} is not the record of job {number}: {remedy}")
         if any(abs(value) > _LARGEST for value in (*record.values.values(), record.score or 0)):
-            raise ConfigError(f"{path} holds a value that no run comes to: {remedy}")
+            raise ConfigError(f"{path} holds a value that no run can have: {remedy}")
         return record
 
 

@@ -50,8 +50,8 @@ from .search import sweeper as search
 _MANIFEST = "sweep.json"
 # The options that may be combined with resume=: the store, the launcher, trusted packages.
 _AS_IT_BEGAN = (
-    "a sweep goes on as it began, only hydra/launcher, trusted, and tracking.root or uri, which "
-    "tell where it is, can be given"
+    "a sweep is resumed as it began: only hydra/launcher, trusted, and the store "
+    "(tracking.root or tracking.uri) can be given"
 )
 _NEW = ("tracking.", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.storage=", "trusted=")
 _NOT_BEGUN = "it did not begin"

@@ -156,7 +156,7 @@ class MlflowTracker(Tracker):
         self._due = began + took + max(_FLUSH_SECONDS, took / _MAX_FRACTION * bool(failure))
         if failure and not self._warned:
             self._warned = True
-            warnings.warn(f"{failure}: metrics wait, training goes on", stacklevel=2)
+            warnings.warn(f"{failure}: metrics wait, training continues", stacklevel=2)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag."""

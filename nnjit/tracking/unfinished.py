@@ -46,7 +46,7 @@ def _latest(store: Store, folders: Sequence[Path]) -> RecordedRun:
         newest = newest or run
         if not _obstacle(run):
             if run is not newest:
-                choice = f"resume=latest is run {run.id}, the newest that can go on"
+                choice = f"resume=latest is run {run.id}, the newest that can be resumed"
                 warnings.warn(f"{choice}: {_obstacle(newest)}", stacklevel=3)
             return run
     if newest is None:

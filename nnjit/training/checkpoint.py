@@ -121,7 +121,7 @@ class TrainingState:
             raise ValueError("a number of it is below 0")
         if position.epoch != len(history.epochs) or position.batch > packed["n_batches"]:
             raise ValueError(
-                f"it stands at epoch {position.epoch}, batch {position.batch}, and has "
+                f"it is at epoch {position.epoch}, batch {position.batch}, and has "
                 f"{len(history.epochs)} epochs of {packed['n_batches']} batches"
             )
         plain: dict[str, Any] = {key: packed[key] for key in _PLAIN}

@@ -391,7 +391,7 @@ class Trainer(Part):
             )
         warnings.warn(
             f"trainer.monitor={self.monitor}, but there is no set '{name}': "
-            f"train/{metric} tells the best epoch",
+            f"train/{metric} decides the best epoch",
             stacklevel=3,
         )
         return f"train/{metric}"

@@ -41,19 +41,19 @@ def disturbed(folder, disturb):
     assert process.returncode == 1, error
     assert "Traceback" not in error
     last = error.splitlines()[-1]
-    assert last.startswith("nnjit: the run was trained to its end, but its record lacks ")
+    assert last.startswith("nnjit: the run has finished training, but its record lacks ")
     return lines, last
 
 
 def finished(folder, lines, error, digests):
-    """See that the model is safe, and that the command that was printed finishes the record."""
+    """See that the model is safe, and that the command that was printed completes the record."""
     (path,) = (folder / "runs" / "outputs").rglob("model.pkl")
     assert weights_digest(Classifier.load(path).model) == digests["nnjit.weights_digest"]
     assert lines[-2] == f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"
     command = lines[-1].removeprefix("resume   python -m nnjit.run ")
-    assert f"{command} finishes the record" in error
+    assert f"{command} completes the record" in error
     again = succeeded(python(*RUN, command, cwd=folder))
-    assert again[0].endswith("which was trained to its end: its record is finished")
+    assert again[0].endswith("which has finished training: its record is completed")
     assert not any(line.startswith("epoch ") for line in again)
     (run,) = runs(folder)
     assert run.info.status == "FINISHED"

@@ -301,7 +301,7 @@ def test_the_latest_is_one_that_can_go_on(tmp_path):
     done = python(*RUN, "resume=latest", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (warning,) = done.stderr.splitlines()
-    assert f"resume=latest is run {run_id}, the newest that can go on" in warning
+    assert f"resume=latest is run {run_id}, the newest that can be resumed" in warning
     assert "would diverge again" in warning
     assert sorted(r.info.status for r in runs(tmp_path)) == ["FAILED", "FINISHED"]
 

@@ -196,7 +196,7 @@ def test_failing_jobs_do_not_stop_the_others(tmp_path):
     [
         (["model=ff,gruu"], "model=gruu does not exist: did you mean gru?"),
         (["tracking.root=a,b"], "all jobs of a sweep go to one store"),
-        (["seed=1", "resume=latest"], "a sweep goes on as it began"),
+        (["seed=1", "resume=latest"], "a sweep is resumed as it began"),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0"),
     ],
     ids=lambda v: str(v)[:30],
