@@ -122,7 +122,7 @@ def print_groups(runs: Sequence["RecordedRun"], keys: Sequence[str]) -> None:
         terminal.table_of_parts(rows, (*keys, *shown), keys, longest)
         for shown in (widest, *_GROUPED)
     )
-    out.print(terminal.widest(tables, out.width))
+    out.print(terminal.first_that_fits(tables, out.width))
     for s in dict.fromkeys(row["set"] for rows_of_set in rows for row in rows_of_set):
         if line := verdict.comparison(s, _accuracies(groups, s)):
             out.print(line)

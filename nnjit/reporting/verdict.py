@@ -81,10 +81,10 @@ def comparison(name: str, means: Iterable[tuple[str, float, float, float]]) -> s
         For each model its label, low and high of its interval, and the baseline. A model whose
         interval is NaN is left out.
     """
-    kinds: dict[str, list[str]] = {"above": [], "not phrases from": [], "below": []}
+    kinds: dict[str, list[str]] = {"above": [], "not told from": [], "below": []}
     for label, low, high, baseline in means:
         if low == low:  # not NaN: there are several seeds
-            kind = "above" if low > baseline else "below" if high < baseline else "not phrases from"
+            kind = "above" if low > baseline else "below" if high < baseline else "not told from"
             kinds[kind].append(label)
     phrases = [f"{kind} the baseline: {_some(names)}" for kind, names in kinds.items() if names]
     if not phrases:
