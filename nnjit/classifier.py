@@ -103,9 +103,7 @@ class Classifier:
         """Read a file that `save` wrote; ModelFileError for any other file."""
         model, extra = persistence.read(path)
         try:
-            expect(
-                "the extra of the model", extra, encoding=dict, classes=list[str], positive=int
-            )
+            expect("the extra of the model", extra, encoding=dict, classes=list[str], positive=int)
             encoding = kinds.from_plain(extra["encoding"])
             classes, positive = tuple(extra["classes"]), extra["positive"]
             fits = model.inputs == encoding.inputs

@@ -112,7 +112,11 @@ def test_gates_have_the_names_of_the_field():
         ("gru", {"candidate": "rel"}, r"activations.candidate=rel: .* identity, relu, .*softplus"),
         ("rnn", {"update": "relu"}, r"activations.update=relu: the gates of rnn .* candidate;"),
         ("slstm", {"forget": "relu"}, r"activations.forget=relu: .* candidate, output;"),
-        ("lru", {"re": "relu"}, "activations.re=relu: no gate of lru has an activation that can be"),
+        (
+            "lru",
+            {"re": "relu"},
+            "activations.re=relu: no gate of lru has an activation that can be",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_told(name, chosen, message):

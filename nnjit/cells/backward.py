@@ -6,8 +6,8 @@ from typing import final
 from .adjoint import Term, total
 from .forward import Forward
 from .graph import Node
-from .layout import Layout
 from .indexing import UnitRow, carry_of, columns, leaf, loop, seed_name
+from .layout import Layout
 from .writer import Body, Names, Store, indented
 
 

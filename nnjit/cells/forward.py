@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import final
 
 from .graph import Node
-from .layout import Layout, Row
 from .indexing import UnitRow, leaf, loop, rows_of
+from .layout import Layout, Row
 from .writer import Body, Names, Store, indented
 
 

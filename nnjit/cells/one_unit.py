@@ -3,8 +3,8 @@
 from typing import final
 
 from .graph import Node
-from .layout import Layout
 from .indexing import carry_of, seed_name
+from .layout import Layout
 from .writer import Body, Names, Store, indented
 
 

@@ -8,9 +8,9 @@ from .backward import Backward, TransposedProducts
 from .definition import Cell
 from .forward import Forward
 from .functions import FUNCTIONS
+from .indexing import carry_of, columns, seed_name
 from .layout import Layout
 from .one_unit import OneUnit, old_name
-from .indexing import carry_of, columns, seed_name
 from .text import equations
 from .writer import Names, indented
 
@@ -123,7 +123,7 @@ def _gradients(
     if not one and (layout.products or cell.vectors):
         lines.append(f"H, begin, end = {cell.states[0]}.shape[2], share.begin, share.end")
     for outer in _outer_products(layout):
-        lines += (_one_products if one else _wide_products)(outer.taken, outer.results)
+        lines += (_one_products if one else _wide_products)(outer.operand, outer.results)
     for name, gradient in layout.adjoint.vectors.items():
         array, k = layout.gradient_row(gradient) or (layout.totals[name], None)
         if one:
@@ -164,7 +164,7 @@ def _outer_products(layout: Layout) -> list[_Outer]:
         else:
             taken = layout.operands[operand.index]
         last = outer[-1] if outer else None
-        if last and taken == last.taken and last.results.is_before(*place, column):
+        if last and taken == last.operand and last.results.is_before(*place, column):
             products = last.results
             outer[-1] = _Outer(taken, replace(products, count=products.count + 1))
         else:

@@ -80,9 +80,7 @@ def check_settled(value: Any, place: str = "", error: type[NnjitError] = ConfigE
         if n_values > _MOST_VALUES or depth > _MOST_DEPTH:
             raise error(f"{short(place)} is part of more values than any configuration has")
         if isinstance(value, str) and "${" in value:
-            raise error(
-                f"{short(place)}={short(value)} is still an interpolation: write its value"
-            )
+            raise error(f"{short(place)}={short(value)} is still an interpolation: write its value")
         if isinstance(value, dict):
             pending += [(key, place, depth) for key in value]
             pending += [(v, f"{place}.{short(k)}"[-99:], depth + 1) for k, v in value.items()]

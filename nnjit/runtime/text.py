@@ -11,8 +11,7 @@ from typing import IO
 
 _ASCII = {"±": "+-", "…": "..."}  # characters that nnjit prints
 # Control characters, direction overrides, and surrogates (bytes of undecodable file names).
-_UNSAFE = re.compile(
-"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _REPLACE = "nnjit.replace"  # the name of a codec error handler
 
 

@@ -182,7 +182,9 @@ class TrainingRun:
     def _lacking(self) -> str:
         """Return one line: what the record of a trained run lacks, and what completes it."""
         resume = [line.split(maxsplit=1)[1] for line in self.lines if line.startswith("resume")]
-        remedy = f"{resume[0]} completes the record" if resume else "train again for a complete record"
+        remedy = (
+            f"{resume[0]} completes the record" if resume else "train again for a complete record"
+        )
         lacks = missing_line(self.missing)
         return f"the run has finished training, but its record lacks {lacks}: {remedy}"
 
