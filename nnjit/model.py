@@ -12,9 +12,10 @@ from .activations import Activation
 from .errors import ConfigError, ShapeError, short
 from .layers import LAYERS, Codes, Dense, Layer, Parameter, Recurrent, Signal
 from .layers.tiles import gathered, tile, tile_states, untile
+from .lazy import LazyClips
 from .options import check_options, expect
 from .parts import Part
-from .ragged import Data, Ragged
+from .ragged import AnyData, Ragged
 from .runtime import memory
 
 Array = NDArray[Any]
@@ -147,7 +148,7 @@ class Sequential(Part):
 
     def forward_rows(
         self,
-        data: Data,
+        data: AnyData,
         rows: Array,
         *,
         training: bool = False,
@@ -161,6 +162,8 @@ class Sequential(Part):
         lengths = None
         if isinstance(data, Ragged):
             x, lengths = data.gathered(rows)
+        elif isinstance(data, LazyClips):
+            x = gathered(data[rows], np.arange(len(rows)))
         else:
             x = gathered(data, rows)
         caches: list[Any] = []
@@ -196,7 +199,7 @@ class Sequential(Part):
         """
         return np.ascontiguousarray(self.activation.forward(self.logits(self.check(x)).T).T)
 
-    def logits(self, data: Data) -> Array:
+    def logits(self, data: AnyData) -> Array:
         """Return the logits, (N, units), a few clips at a time; ``data`` is from `check`."""
         if isinstance(data, Ragged):
             batches = list(data.by_length(_BATCH, _MOST))
@@ -231,7 +234,7 @@ class Sequential(Part):
                     f"{layer.name} needs all steps at once, and a stream has no end: take it out, "
                     "and set return_sequences=false in the recurrent layer before it"
                 )
-        x, before = self._check(x, None), dict(state or {})
+        x, before = np.asarray(self._check(x, None)), dict(state or {})
         values, N = gathered(x, np.arange(len(x))), len(x)
         after: State = {}
         for layer in self.layers[:-1]:
@@ -255,7 +258,7 @@ class Sequential(Part):
         """Return classes (N,) from outputs (N, units); one unit is the probability of class 1."""
         return (p[:, 0] > 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(axis=1)
 
-    def check(self, x: Any) -> Data:
+    def check(self, x: Any) -> AnyData:
         """Return ``x`` in the form for kernels, or raise ShapeError.
 
         Kernels do not check bounds, so all inputs of a model must be checked here.
@@ -270,13 +273,13 @@ class Sequential(Part):
             )
         return self._check(x, self.inputs and self.inputs.n_steps)
 
-    def _check(self, x: Any, n_steps: int | None) -> Array:
+    def _check(self, x: Any, n_steps: int | None) -> Array | LazyClips:
         """Return an array as `check` does; ``n_steps`` None allows any number of steps."""
         if self.inputs is None:
             raise ConfigError(
                 "the model is not built: call model.build(...) or trainer.fit(...) first"
             )
-        x, T = np.asarray(x), n_steps or "T"
+        x, T = x if isinstance(x, LazyClips) else np.asarray(x), n_steps or "T"
         fits = x.ndim > 1 and x.size > 0 and n_steps in (None, x.shape[1])
         if isinstance(self.inputs, Signal):
             D = self.inputs.n_features
@@ -284,16 +287,17 @@ class Sequential(Part):
                 raise ShapeError(
                     f"the model expected signals (N, {T}, {D}), got {x.dtype} {x.shape}"
                 )
-            return np.ascontiguousarray(x, self.dtype)
+            return _contiguous(x, self.dtype)
         V = self.inputs.levels
         if x.ndim != 2 or not fits or not np.issubdtype(x.dtype, np.integer):
             raise ShapeError(f"the model expected integer codes (N, {T}), got {x.dtype} {x.shape}")
-        if x.min() < 0 or x.max() >= V:
+        low, high = _extremes(x)
+        if low < 0 or high >= V:
             raise ShapeError(
-                f"the model knows codes 0 to {V - 1}, got {x.min()} to {x.max()}: "
+                f"the model knows codes 0 to {V - 1}, got {low} to {high}: "
                 f"encode the recordings with levels={V}"
             )
-        return np.ascontiguousarray(x, np.uint8)
+        return _contiguous(x, np.uint8)
 
     def n_params(self) -> int:
         """Return the number of trained values."""
@@ -363,6 +367,16 @@ class Sequential(Part):
                         f"the architecture needs {model.dtype} {list(p.shape)}"
                     )
         return model
+
+
+def _contiguous(x: Array | LazyClips, dtype: Any) -> Array | LazyClips:
+    return x.astype(dtype) if isinstance(x, LazyClips) else np.ascontiguousarray(x, dtype)
+
+
+def _extremes(codes: Array | LazyClips) -> tuple[int, int]:
+    chunks = codes.chunks(any_order=True) if isinstance(codes, LazyClips) else (codes,)
+    spans = [(int(chunk.min()), int(chunk.max())) for chunk in chunks]
+    return min(low for low, _ in spans), max(high for _, high in spans)
 
 
 def _layer(place: str, config: Any) -> Layer:

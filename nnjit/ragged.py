@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import ShapeError
 from .kernels._lanes import LANES
 from .layers.tiles import gathered
+from .lazy import LazyClips
 
 Array = NDArray[Any]
 # Batches within which clips are sorted by length: little padding, and the order stays random.
@@ -173,3 +174,4 @@ def _check_lengths(lengths: Array, most: int | None = None) -> None:
 
 
 Data = Array | Ragged  # clips of one length, or of any
+AnyData = Data | LazyClips  # or such as are read when asked for

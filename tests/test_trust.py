@@ -1,7 +1,9 @@
 """Attacks by whoever writes a store or a file: each would make a folder, or tell a secret."""
 
 import copy
+import hashlib
 import os
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from nnjit.commands import reproduce
 from nnjit.commands.resume import _config
 from nnjit.config import trust
 from nnjit.config.build import build
-from nnjit.datasets import Encoding, cache
+from nnjit.datasets import Encoding, cache, segments
 from nnjit.errors import CheckpointError, ConfigError, TrackingError
 from nnjit.model import Sequential
 from nnjit.storage.records import SweepManifest
@@ -426,9 +428,15 @@ def test_cached_clips_hold_no_pickles(target, tmp_path):
 
     path, folder = tmp_path / "a.wav", tmp_path / "cache"
     soundfile.write(path, np.sin(np.arange(24_000)), 8000)
-    expected = cache.cached_clips(path, Encoding(), folder)
-    (entry,) = folder.iterdir()
+    (first,) = cache.prepare([path], Encoding(), folder)
+    expected = np.array(first.codes)
     evil = np.array([Evil(target)], object)
-    np.savez(entry, codes=evil, offsets=evil, rate=evil)
-    found = cache.cached_clips(path, Encoding(), folder)
-    assert (found.codes == expected.codes).all()
+    (file,) = folder.rglob("*.clips")
+    (entry,) = segments.Segment(file).entries
+    data = pickle.dumps(evil).ljust(entry.size)
+    forged = entry._replace(at=64, shape=(1,), dtype="|O", digest=hashlib.sha256(data).hexdigest())
+    for content in (data, bytes(64) + data + segments.seal([forged])):
+        file.write_bytes(content)
+        with pytest.warns(UserWarning, match="are damaged"):
+            (found,) = cache.prepare([path], Encoding(), folder)
+        assert (found.codes == expected).all()

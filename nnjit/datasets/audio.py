@@ -9,7 +9,7 @@ header says. The result is the same for any size of the blocks, to the bit.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import soxr
@@ -35,12 +35,15 @@ class Prepared(NamedTuple):
         Samples per second of the clips.
     remarks : tuple of str
         What a user should know about the file, each to follow its name.
+    digest : str
+        SHA-256 of the codes where it is known, as `copies.digest` gives it.
     """
 
     codes: NDArray[np.uint8] | NDArray[np.float32]
     offsets: NDArray[np.float64]
     rate: float
     remarks: tuple[str, ...] = ()
+    digest: str = ""
 
 
 def read(path: Path) -> tuple[NDArray[np.float64], float]:
@@ -200,13 +203,55 @@ def encode_signal(signal: NDArray[np.float64], rate: float, encoding: Encoding) 
     return _gather(clips_of(blocks, rate, encoding), rate, encoding)
 
 
+@final
+class ClipsOfFile:
+    """The clips of a recording, a few at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    encoding : Encoding
+        What to make of it; a rate of None keeps that of the file.
+
+    Raises
+    ------
+    DataError
+        As `AudioFile`; while the clips are read, as `clips_of`.
+    """
+
+    def __init__(self, path: Path, encoding: Encoding) -> None:
+        self._recording = AudioFile(path, mixed=encoding.channels == 1)
+        self._encoding = encoding
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        recording = self._recording
+        most = most_frames(recording.size)
+        return clips_of(recording.blocks, recording.rate, self._encoding, most)
+
+    @property
+    def rate(self) -> float:
+        """Samples per second of the clips."""
+        return self._encoding.rate or self._recording.rate
+
+    @property
+    def seconds(self) -> float:
+        """From the start of a clip to that of the next."""
+        rate = self._recording.rate
+        return _seconds(self._encoding, rate)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know about the file, once all clips are read."""
+        return tuple(self._recording.remarks)
+
+
 def prepare_file(path: Path, encoding: Encoding) -> Prepared:
     """Read a recording and turn it into clips; raises as `AudioFile`, `clips_of`."""
-    recording = AudioFile(path, mixed=encoding.channels == 1)
-    most = most_frames(recording.size)
-    clips = clips_of(recording.blocks, recording.rate, encoding, most)
-    prepared = _gather(clips, recording.rate, encoding)
-    return prepared._replace(remarks=tuple(recording.remarks))
+    recording = ClipsOfFile(path, encoding)
+    codes = np.concatenate(list(recording))
+    offsets = np.arange(len(codes), dtype=np.float64) * recording.seconds
+    return Prepared(codes, offsets, recording.rate, recording.remarks)
 
 
 def _gather(clips: Iterable[NDArray[Any]], rate: float, encoding: Encoding) -> Prepared:

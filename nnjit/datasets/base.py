@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SkippedFileWarning
+from ..lazy import LazyClips
 from ..ragged import Ragged
 from ..runtime.places import given_path
 from . import copies
 from .audio import Prepared, encode_signal
-from .cache import cached_clips
+from .cache import prepare
 from .clips import Clips
 from .encode import Encoding
 from .inputs import InputEncoding
@@ -22,6 +23,7 @@ from .labelled import LabelledData
 from .names import Name
 from .raw import by_training
 from .reader import warn
+from .repeated import Repeated
 
 Signal = tuple[NDArray[np.float64], float]
 
@@ -136,13 +138,12 @@ class Dataset(LabelledData):
         """Encode the recordings that can be used; the encoding tells their rate and channels."""
         recordings = self.sources()
         used: list[tuple[Recording, Prepared]] = []
-        for recording in recordings:
-            try:
-                used.append((recording, self._encode(recording)))
-            except DataError as error:
-                warnings.warn(f"{recording.name} {error}", SkippedFileWarning, stacklevel=3)
+        for recording, prepared in zip(recordings, self._prepared(recordings), strict=True):
+            if isinstance(prepared, DataError):
+                warnings.warn(f"{recording.name} {prepared}", SkippedFileWarning, stacklevel=3)
             else:
-                warn(recording.name, used[-1][1].remarks, stacklevel=3)
+                used.append((recording, prepared))
+                warn(recording.name, prepared.remarks, stacklevel=3)
         if not used:
             raise DataError(
                 f"none of the {len(recordings)} recordings of {self.name} can be used: "
@@ -158,11 +159,12 @@ class Dataset(LabelledData):
             encoding = replace(encoding, channels=_common_channels(used, encoding.width))
         counts = [len(prepared.codes) for _, prepared in used]
         codes = [prepared.codes for _, prepared in used]
+        which = np.repeat(np.arange(len(used), dtype=np.int32), counts)
         clips = Clips(
-            np.concatenate(codes) if encoding.duration else Ragged.of([clip for (clip,) in codes]),
-            np.repeat(np.array([recording.label for recording, _ in used], np.int64), counts),
-            tuple(r.name for (r, _), n in zip(used, counts, strict=True) for _ in range(n)),
-            tuple(track for track, n in zip(tracks, counts, strict=True) for _ in range(n)),
+            LazyClips(codes) if encoding.duration else Ragged.of([clip for (clip,) in codes]),
+            np.array([recording.label for recording, _ in used], np.int64)[which],
+            Repeated([recording.name for recording, _ in used], which),
+            Repeated(tracks, which),
             np.concatenate([prepared.offsets for _, prepared in used]),
         )
         self._check_classes(clips, "check its recordings")
@@ -180,15 +182,27 @@ class Dataset(LabelledData):
     def _tracks(self, used: list[tuple[Recording, Prepared]]) -> list[str]:
         """Return the group of each recording; those with the same clips are of one group."""
         recordings = [recording for recording, _ in used]
-        same = copies.find([prepared.codes for _, prepared in used])
+        codes = [prepared.codes for _, prepared in used]
+        digests = [prepared.digest or copies.digest(prepared.codes) for _, prepared in used]
+        same = copies.find(codes, digests)
         for line in copies.tell([(r.name, self.classes[r.label]) for r in recordings], same):
             warnings.warn(line, stacklevel=4)
         return copies.join([r.track or r.name for r in recordings], same)
 
-    def _encode(self, recording: Recording) -> Prepared:
-        if isinstance(recording.source, Path):
-            return cached_clips(recording.source, self.encoding, self.cache_dir)
-        return encode_signal(*recording.source(), self.encoding)
+    def _prepared(self, recordings: list[Recording]) -> list[Prepared | DataError]:
+        """Return the clips of each recording, or why it cannot be used."""
+        paths = [r.source for r in recordings if isinstance(r.source, Path)]
+        of_files = iter(prepare(paths, self.encoding, self.cache_dir, self.name))
+        return [
+            next(of_files) if isinstance(r.source, Path) else self._encode(r.source)
+            for r in recordings
+        ]
+
+    def _encode(self, source: Callable[[], Signal]) -> Prepared | DataError:
+        try:
+            return encode_signal(*source(), self.encoding)
+        except DataError as error:
+            return error
 
 
 def _common_channels(used: list[tuple[Recording, Prepared]], width: int) -> int:

@@ -2,15 +2,20 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..ragged import Data, Ragged
+from ..lazy import LazyClips
+from ..ragged import AnyData, Ragged
 from .inputs import InputEncoding
+from .repeated import Repeated
+
+IN_MEMORY = 1 << 28  # bytes of clips; more are read when a batch needs them
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,21 +25,22 @@ class Clips:
     Attributes
     ----------
     codes : array of uint8, shape (N, T), or of float32, shape (N, T, D); or Ragged
-        Symbols, 0 to levels - 1, or signals of D features; clips of any length are `Ragged`.
+        Symbols, 0 to levels - 1, or signals of D features; clips of any length are `Ragged`. More
+        than 256 MB of recordings are `LazyClips`, which read what is asked for.
     labels : array of int64, shape (N,)
         Class of each clip.
-    files : tuple of str, length N
+    files : sequence of str, length N
         Recording of each clip, relative to the folder of the data set.
-    tracks : tuple of str, length N
+    tracks : sequence of str, length N
         Group of each clip; a split by track keeps a group on one side.
     offsets : array of float64, shape (N,)
         Start of each clip, seconds into its recording; NaN where it is no part of one.
     """
 
-    codes: Data
+    codes: AnyData
     labels: NDArray[np.int64]
-    files: tuple[str, ...]
-    tracks: tuple[str, ...]
+    files: Sequence[str]
+    tracks: Sequence[str]
     offsets: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -58,15 +64,24 @@ class Clips:
         """
         chosen = np.asarray(indices, dtype=np.int64)
         return Clips(
-            self.codes[chosen],
+            self.codes.take(chosen) if isinstance(self.codes, LazyClips) else self.codes[chosen],
             self.labels[chosen],
-            tuple(self.files[i] for i in chosen),
-            tuple(self.tracks[i] for i in chosen),
+            _taken(self.files, chosen),
+            _taken(self.tracks, chosen),
             self.offsets[chosen],
         )
 
+    def in_memory(self) -> "Clips":
+        """Return the clips with their codes in memory."""
+        lazy = isinstance(self.codes, LazyClips)
+        return replace(self, codes=np.asarray(self.codes)) if lazy else self
 
-def _parts(codes: Data) -> tuple[NDArray[Any], ...]:
+
+def _taken(names: Sequence[str], indices: NDArray[np.int64]) -> Sequence[str]:
+    return names.take(indices) if isinstance(names, Repeated) else tuple(names[i] for i in indices)
+
+
+def _parts(codes: AnyData) -> tuple[NDArray[Any] | LazyClips, ...]:
     if isinstance(codes, Ragged):
         return codes.values, codes.lengths.astype("<i8")
     return (codes,)
@@ -121,7 +136,8 @@ class DataSplits:
         for name, clips in self.sets().items():
             for part in _parts(clips.codes):
                 digest.update(f"{name}{part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).data)
+                for chunk in part.chunks() if isinstance(part, LazyClips) else (part,):
+                    digest.update(np.ascontiguousarray(chunk).data)
             digest.update(clips.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 """Recordings that are the same under several names, found by the clips they become."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,21 @@ _SHOWN = 3  # groups that a message names
 _OF_EACH = 5  # members of a group that it names
 
 
-def find(codes: Sequence[NDArray[Any]]) -> list[list[int]]:
+def digest(clips: NDArray[Any]) -> str:
+    """Return the SHA-256 of clips (N, T), in hex digits."""
+    return hashlib.sha256(np.ascontiguousarray(clips).data).hexdigest()
+
+
+def find(codes: Sequence[NDArray[Any]], digests: Iterable[str] | None = None) -> list[list[int]]:
     """Return the groups of equal recordings, two or more each, as positions.
 
     What is compared are the clips (N, T), so that a file with other tags, a lossless copy in
-    another format and a link are found as well; a copy that was compressed or cut is not.
+    another format and a link are found as well; a copy that was compressed or cut is not. Where
+    their digests are known already, no clip is read.
     """
-    groups: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-    for i, clips in enumerate(codes):
-        digest = hashlib.sha256(np.ascontiguousarray(clips).data).digest()
-        groups.setdefault((clips.shape, digest), []).append(i)
+    groups: dict[tuple[tuple[int, ...], str], list[int]] = {}
+    for i, (clips, its) in enumerate(zip(codes, digests or map(digest, codes), strict=True)):
+        groups.setdefault((clips.shape, its), []).append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -6,16 +6,14 @@ import http.client
 import json
 import os
 import re
-import sys
 import tarfile
 import time
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from ..errors import DataError
-from ..runtime.text import printable, say
+from .progress import shown
 from .web import Watch, request
 
 _BLOCK = 1 << 18
@@ -25,13 +23,6 @@ _AUDIO = {
     ".rf64",
 }
 # fmt: on
-
-
-class Report(Protocol):
-    """Told how far a transfer is, in bytes."""
-
-    def __call__(self, done: int) -> None:
-        """Show `done` bytes of the total."""
 
 
 def fetch(url: str, target: Path, max_bytes: int, attempts: int = 3, timeout: float = 30) -> None:
@@ -146,7 +137,8 @@ def _fetch_rest(part: _Part, max_bytes: int, watch: Watch) -> bool:
             part.begin(answer.headers)
             have = 0
         _check_size(url, total_bytes or 0, max_bytes)
-        with part.path.open("ab") as file, _progress(url, total_bytes) as report:
+        name = url.rpartition("/")[2] or url
+        with part.path.open("ab") as file, shown(name, total_bytes) as report:
             while block := answer.read1(_BLOCK):
                 watch.received += len(block)
                 file.write(block)
@@ -182,37 +174,6 @@ def _check_size(url: str, size: int, max_bytes: int) -> None:
             f"{url} has {size / 1e9:.3g} GB or more, above dataset.max_gb={max_bytes / 1e9:.3g}: "
             "raise the limit to allow it"
         )
-
-
-@contextlib.contextmanager
-def _progress(url: str, total: int | None) -> Iterator[Report]:
-    """Show a bar on a terminal, else a line at every tenth."""
-    name = url.rpartition("/")[2] or url
-    if sys.stderr.isatty():
-        from rich import console, progress
-
-        columns = (
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        terminal = console.Console(stderr=True, markup=False, emoji=False, highlight=False)
-        with progress.Progress(*columns, console=terminal) as bar:
-            task = bar.add_task(printable(name), total=total)
-            yield lambda done: bar.update(task, completed=done)
-        return
-    shown = -1
-
-    def line(done: int) -> None:
-        nonlocal shown
-        tenth = 10 * done // total if total else done // 100_000_000
-        if tenth > shown:
-            shown = tenth
-            of = f" of {total / 1e6:.1f}" if total else ""
-            say(f"{name}: {done / 1e6:.1f}{of} MB", sys.stderr)
-
-    yield line
 
 
 def extract(archive: Path, folder: Path, max_bytes: int) -> int:

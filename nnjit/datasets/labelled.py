@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..parts import Part
-from .clips import Clips, DataSplits
+from .clips import IN_MEMORY, Clips, DataSplits
 from .encode import check_integer
 from .inputs import InputEncoding
 from .names import Name, as_typed
@@ -141,7 +141,10 @@ class LabelledData(Part, ABC):
         available, pool = len(pool), self._draw(pool, rng)
         parts = self.deal(pool, rng)
         pool, encoding = self.adapt(pool, parts[0], encoding)
-        train, *others = (pool.take(part) for part in parts)
+        sets = [pool.take(part) for part in parts]
+        if pool.codes.nbytes <= IN_MEMORY:
+            sets = [clips.in_memory() for clips in sets]
+        train, *others = sets
         val, test = (clips if len(clips) else None for clips in others)
         splits = DataSplits(
             train, val, test, self.classes, positive, encoding, self.name, available, self._asked()

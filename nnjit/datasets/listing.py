@@ -49,8 +49,8 @@ def sub_folders(folder: Path) -> tuple[list[Path], list[Path]]:
     Hidden ones are left out; links are followed. Raises OSError where the folder cannot be read.
     """
     found: dict[str, list[Path]] = {"folder": [], "file": [], "": []}
-    for path in _inside(folder):
-        found[_kind(path)].append(path)
+    for entry in _inside(folder):
+        found[_kind(entry)].append(folder / entry.name)
     return found["folder"], found["file"]
 
 
@@ -66,12 +66,14 @@ def _files(folder: Path) -> list[Path]:
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
-            paths = _inside(here)
+            entries = _inside(here)
         except OSError as error:
             _skip(here, f"cannot be read ({error.strerror}): allow it, or remove it")
             continue
-        for path in paths:
-            kind = _kind(path)
+        entered = False  # a folder that may be listed may still not be entered
+        for entry in entries:
+            kind, path = _kind(entry, entered), here / entry.name
+            entered = entered or kind != ""
             if kind == "file":
                 files.append(path)
             elif kind == "folder":
@@ -79,14 +81,21 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if not entry.name.startswith("."))
+        seen = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(seen, key=lambda entry: folder / entry.name)
 
 
-def _kind(path: Path) -> str:
-    """Return "folder", "file" for what may be a recording, or "" for what is left out."""
+def _kind(entry: os.DirEntry[str], entered: bool = False) -> str:
+    """Return "folder", "file" for what may be a recording, or "" for what is left out.
+
+    Where files of the folder could be looked at, the list of the folder tells plain files.
+    """
+    path = Path(entry.path)
     not_audio = path.suffix.lower() in _NOT_AUDIO
+    if entered and entry.is_file(follow_symlinks=False):
+        return "" if not_audio else "file"
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

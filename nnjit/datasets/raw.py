@@ -7,11 +7,13 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from ..ragged import Data, Ragged
-from .blocks import Blocks, Range, UnfitError, cut, stride
+from ..lazy import LazyClips
+from ..ragged import AnyData, Ragged
+from .blocks import Blocks, Pieces, Range, UnfitError, cut, stride
 from .encode import LOG_MEL, Encoding
 from .mel import log_mel
 
+_AT_ONCE = 1 << 18  # rows whose squares are added together, in float64
 _LARGEST = 1e15  # squares of samples and their sums stay well inside float32
 
 
@@ -81,18 +83,26 @@ def frames(clips: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
     return windows.reshape(*windows.shape[:2], -1)
 
 
-def statistics(signals: NDArray[Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(
+    signals: NDArray[np.float32] | LazyClips, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel of signals (N, T, frame * channels).
 
-    A channel that is constant has the standard deviation 1.
+    A channel that is constant has the standard deviation 1. Memory does not grow with N.
     """
-    flat = signals.reshape(-1, channels)
-    mean = flat.mean(axis=0, dtype=np.float64)
-    # Some rows at a time: the squares of all would be a second copy in float64.
+
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        chunks = signals.chunks() if isinstance(signals, LazyClips) else (signals,)
+        rows = Pieces(chunk.reshape(-1, channels) for chunk in chunks)
+        while len(piece := rows.take(_AT_ONCE)):
+            yield piece
+
+    count = signals.size // channels
+    mean = _sum(pieces(), channels) / count
     total = np.zeros(channels)
-    for at in range(0, len(flat), 1 << 18):
-        total += np.square(flat[at : at + (1 << 18)] - mean).sum(axis=0)
-    return _plain(mean, np.sqrt(total / len(flat)))
+    for piece in pieces():
+        total += np.square(piece - mean).sum(axis=0)
+    return _plain(mean, np.sqrt(total / count))
 
 
 def _of_recording(
@@ -111,6 +121,21 @@ def _plain(
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
+def _sum(pieces: Iterable[NDArray[np.float32]], channels: int) -> NDArray[np.float64]:
+    """Return the sum of each column in the order in which NumPy adds float32 up in float64.
+
+    Of one column those are blocks of 8,192 values, each added in pairs; of more, row after row.
+    """
+    total = np.zeros(channels)
+    for piece in pieces:
+        if channels == 1:
+            for at in range(0, len(piece), 8192):
+                total += piece[at : at + 8192, 0].astype(np.float64).sum()
+        else:
+            total = np.concatenate([total[None], piece]).sum(axis=0)
+    return total
+
+
 def standardised(
     signals: NDArray[np.float32], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> NDArray[np.float32]:
@@ -124,13 +149,16 @@ def standardised(
 
 
 def by_training(
-    signals: Data, train: NDArray[np.int64], channels: int
-) -> tuple[Data, tuple[float, ...], tuple[float, ...]]:
+    signals: AnyData, train: NDArray[np.int64], channels: int
+) -> tuple[AnyData, tuple[float, ...], tuple[float, ...]]:
     """Return signals with the statistics of the training set taken out, and these statistics."""
     if isinstance(signals, Ragged):
         mean, std = statistics(signals[train].values, channels)
         whole = signals.map(lambda s: standardised(s[None].astype(np.float32), mean, std)[0])
         return whole, mean, std
+    if isinstance(signals, LazyClips):
+        mean, std = statistics(signals.take(train), channels)
+        return signals.map(lambda clips: standardised(clips, mean, std)), mean, std
     mean, std = statistics(signals[train], channels)
     return standardised(signals.astype(np.float32, copy=False), mean, std), mean, std
 

@@ -72,7 +72,7 @@ def split_indices(
     if by == "clip":
         first = unit_of = np.arange(len(classes_of))
     else:
-        _, first, unit_of = np.unique(np.asarray(tracks), return_index=True, return_inverse=True)
+        first, unit_of = _units(tracks)
     counts = np.zeros((len(first), len(known) + 1))  # clips of each class, and of all, in each unit
     np.add.at(counts, (unit_of, classes_of), 1)
     counts[:, -1] = counts.sum(axis=1)
@@ -100,6 +100,14 @@ def split_indices(
     train, val, test = (np.flatnonzero(set_of[unit_of] == index) for index in range(3))
     wanting.check_training(np.bincount(classes_of[train], minlength=len(known)))
     return train, val, test
+
+
+def _units(tracks: Sequence[str]) -> tuple[Indices, Indices]:
+    """Return where each track comes first, in the order of their names, and the track of each."""
+    place = {track: i for i, track in enumerate(sorted(set(tracks)))}
+    unit_of = np.fromiter((place[track] for track in tracks), np.int64, len(tracks))
+    _, first = np.unique(unit_of, return_index=True)
+    return first, unit_of
 
 
 def check_split(

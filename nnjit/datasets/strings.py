@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, SkippedFileWarning
 from ..layers.spec import Codes
-from ..ragged import Data, Ragged
+from ..ragged import AnyData, Data, Ragged
 from ..runtime import memory
 from . import copies
 from .clips import Clips
@@ -311,5 +311,5 @@ def _common_length(texts: list[Text]) -> int | None:
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def _flat(codes: Data) -> NDArray[Any]:
-    return codes.values if isinstance(codes, Ragged) else codes
+def _flat(codes: AnyData) -> NDArray[Any]:
+    return codes.values if isinstance(codes, Ragged) else np.asarray(codes)

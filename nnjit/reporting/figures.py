@@ -136,7 +136,7 @@ def clips(train: Clips, data: DataSplits, n_steps: int = 400) -> Figure:
         for axis, i in zip(row, indices, strict=False):
             codes = train.codes[i][:n_steps]
             axis.step(np.arange(len(codes)) * step, codes, linewidth=0.8)
-            title = "\n".join(_named((train.ids[i], data.classes[train.labels[i]]), 40))
+            title = "\n".join(_named((train.take([i]).ids[0], data.classes[train.labels[i]]), 40))
             axis.set_title(title, fontsize=7)
     more = len(data.classes) - n_shown
     figure.supxlabel(unit + f"; {more} more classes are not shown" * bool(more))

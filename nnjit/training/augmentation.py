@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..layers.spec import Codes, Signal
 from ..parts import Part
-from ..ragged import Data, Ragged
+from ..ragged import AnyData, Data, Ragged
 
 Array = NDArray[Any]
 Streams = Callable[..., np.random.Generator]  # a stream of random numbers for each key
@@ -260,7 +260,7 @@ class Augmenter:
 
     def changed(
         self,
-        data: Data,
+        data: AnyData,
         rows: NDArray[np.int64],
         others: Sequence[Array],
         place: tuple[int, int],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..ragged import Data
+from ..ragged import AnyData
 from . import metrics
 
 Array = NDArray[Any]
@@ -20,7 +20,7 @@ Arrays = Mapping[str, tuple[Any, Array]]  # set name -> inputs, labels
 class Task:
     """Data that was checked for a model: for each set its inputs and labels, and what they mean."""
 
-    sets: dict[str, tuple[Data, NDArray[np.int64]]]
+    sets: dict[str, tuple[AnyData, NDArray[np.int64]]]
     monitor: str
     n_batches: int
     n_classes: int

@@ -15,7 +15,7 @@ from ..layers import Bptt
 from ..layers.recurrent import Recurrent
 from ..model import Sequential
 from ..parts import Part
-from ..ragged import Data, Ragged
+from ..ragged import AnyData, Ragged
 from ..runtime import signals
 from ..runtime.threads import set_threads
 from . import losses, metrics, sampling
@@ -189,7 +189,7 @@ class Trainer(Part):
     def evaluate(
         self,
         model: Sequential,
-        x: Data,
+        x: AnyData,
         labels: NDArray[np.int64],
         n_classes: int = 2,
         positive: int = 1,
@@ -363,8 +363,8 @@ class Trainer(Part):
         return time.perf_counter() - began
 
     def _batch(
-        self, x: Data, rows: Array, aims: Sequence[Array], place: tuple[int, int]
-    ) -> tuple[Data, Array, Sequence[Array]]:
+        self, x: AnyData, rows: Array, aims: Sequence[Array], place: tuple[int, int]
+    ) -> tuple[AnyData, Array, Sequence[Array]]:
         """Return clips, the rows of a batch in them, and what of ``aims`` belongs to the batch."""
         aims = [aim[rows] for aim in aims]
         if not self.augmenter:

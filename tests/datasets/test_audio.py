@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from nnjit.datasets.audio import (
     resample,
 )
 from nnjit.datasets.blocks import range_of, stride
-from nnjit.datasets.cache import cached_clips
+from nnjit.datasets.cache import prepare
 from nnjit.errors import DataError, SkippedFileWarning
 
 
@@ -62,7 +63,7 @@ def test_resampled_ends_do_not_jump():
 
 def test_decimation_is_every_fourth_sample(rng):
     x = rng.uniform(size=44_100)
-    codes, offsets, rate, _ = encode_signal(
+    codes, offsets, rate, *_ = encode_signal(
         x, 44_100, Encoding(resampler="decimate", method="ceil")
     )
     expected = np.ceil(15 * ((x - x.min()) / (x - x.min()).max()))[::4][:10_000]
@@ -305,10 +306,12 @@ def test_odd_files_are_one_line_or_read(write, tmp_path):
         "folder.wav": "it is a folder",
         "nul\0.wav": "cannot be opened",
     }.items():
-        for attempt in (encode_file, lambda p, e: cached_clips(p, e, tmp_path / "cache")):
-            with pytest.raises(DataError, match=message) as caught:
-                attempt(tmp_path / name, Encoding())
-            assert "\n" not in str(caught.value)
+        with pytest.raises(DataError, match=message) as caught:
+            encode_file(tmp_path / name, Encoding())
+        (error,) = prepare([tmp_path / name], Encoding(), tmp_path / "cache")
+        assert isinstance(error, DataError)
+        assert re.search(message, str(error))
+        assert "\n" not in str(caught.value) + str(error)
     vox = tmp_path / "speech.vox"
     vox.write_bytes(np.random.default_rng(0).bytes(8000))  # headerless: 8 kHz by its ending
     assert len(read(vox)[0]) == 16_000

@@ -13,7 +13,6 @@ from nnjit.classifier import Classifier
 from nnjit.datasets import Dataset, Encoding, Folder, Karplus, encode_file
 from nnjit.datasets.audio import encode_signal
 from nnjit.datasets.base import Recording
-from nnjit.datasets.cache import cached_clips
 from nnjit.errors import ConfigError, DataError, ShapeError, SkippedFileWarning
 from nnjit.layers import Codes, Signal
 from nnjit.pyfunc import PyfuncModel
@@ -133,20 +132,6 @@ def test_digests_know_where_a_clip_ends(root):
     lengths[:2] += (1, -1)
     other = replace(data.train, codes=Ragged(data.train.codes.values, lengths))
     assert replace(data, train=other).digest != data.digest
-
-
-def test_a_cached_entry_of_several_clips_is_made_again(root, tmp_path):
-    (path,) = root.glob("a/0.wav")
-    encoding = Encoding(rate=RATE, duration=None)
-    first = cached_clips(path, encoding, tmp_path)
-    (entry,) = tmp_path.glob("*.npz")
-    with np.load(entry) as held:
-        arrays = dict(held)
-    arrays["codes"] = arrays["codes"].reshape(2, -1)
-    arrays["offsets"] = np.arange(2.0)
-    np.savez(entry, **arrays)
-    again = cached_clips(path, encoding, tmp_path)
-    np.testing.assert_array_equal(again.codes, first.codes)
 
 
 def test_a_recording_of_less_than_a_frame_is_left_out(root, write):
