@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from .layers import LSTM as LSTM
     from .layers import RNN as RNN
     from .layers import AveragePooling1D as AveragePooling1D
+    from .layers import BatchNormalization as BatchNormalization
     from .layers import Codes as Codes
     from .layers import Conv1D as Conv1D
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Flatten as Flatten
+    from .layers import GaussianNoise as GaussianNoise
     from .layers import GlobalAveragePooling1D as GlobalAveragePooling1D
     from .layers import GlobalMaxPooling1D as GlobalMaxPooling1D
     from .layers import LastStep as LastStep
+    from .layers import LayerNormalization as LayerNormalization
     from .layers import MaxPooling1D as MaxPooling1D
     from .layers import Recurrent as Recurrent
     from .layers import Signal as Signal
+    from .layers import SpatialDropout1D as SpatialDropout1D
     from .model import Sequential as Sequential
     from .ragged import Ragged as Ragged
     from .training.callbacks import Callback as Callback
@@ -50,14 +54,9 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
 _HOMES = {
     "layers": (
         *("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
-        *(
-            "AveragePooling1D",
-            "MaxPooling1D",
-            "Conv1D",
-            "GlobalAveragePooling1D",
-            "GlobalMaxPooling1D",
-            "LastStep",
-        ),
+        *("Conv1D", "AveragePooling1D", "MaxPooling1D"),
+        *("GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
+        *("BatchNormalization", "LayerNormalization", "GaussianNoise", "SpatialDropout1D"),
     ),
     "training.cellcheck": ("check_cell",),
     "model": ("Sequential",),

@@ -124,6 +124,12 @@ class Sequential(Part):
         spec: Any = inputs
         for layer in self.layers:
             layer.is_first = layer is self.layers[0]
+            if layer is self.layers[-1] and isinstance(spec, Signal):
+                raise ShapeError(
+                    f"{layer.name} gives the class scores of a clip, and expected (N, D), got "
+                    f"{spec}: put Flatten or GlobalAveragePooling1D before it, or set "
+                    "return_sequences=false in the layer before"
+                )
             outputs = layer.connect(spec)
             connected.append((layer, layer.parameters(spec)))
             self.shapes.append(str(outputs))
@@ -168,7 +174,7 @@ class Sequential(Part):
             x = gathered(data, rows)
         caches: list[Any] = []
         for layer in self.layers[:-1]:
-            told = {"lengths": lengths}
+            told: dict[str, Any] = {"lengths": lengths, "n_clips": len(rows)}
             options = {name: told[name] for name in layer.takes}
             x, cache = layer.forward(x, training=training, rng=rng, **options)
             lengths = None if lengths is None else layer.lengths_after(lengths)

@@ -110,6 +110,17 @@ def conv(x, W, b, stride=1, padding="valid", rate=1, activation=lambda z: z):
     return activation(z)
 
 
+def layer_norm(x, gamma=1, beta=0, epsilon=1e-3):
+    off = x - x.mean(axis=-1, keepdims=True)
+    return off / np.sqrt((off**2).mean(axis=-1, keepdims=True) + epsilon) * gamma + beta
+
+
+def batch_norm(x, gamma=1, beta=0, epsilon=1e-3, moving_mean=None, moving_variance=None):
+    """While training: the moving statistics are not seen."""
+    off = x - x.mean(axis=(0, 1))
+    return off / np.sqrt((off**2).mean(axis=(0, 1)) + epsilon) * gamma + beta
+
+
 def pooling(x, size, stride, padding, f):
     """f takes the steps of a window that lie in the signal."""
     T = x.shape[1]

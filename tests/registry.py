@@ -19,12 +19,15 @@ from nnjit.layers import (
     LSTM,
     RNN,
     AveragePooling1D,
+    BatchNormalization,
     Codes,
     Conv1D,
+    Dense,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     LastStep,
     Layer,
+    LayerNormalization,
     MaxPooling1D,
     Signal,
 )
@@ -62,6 +65,7 @@ class StepLayer:
     naive: Callable[..., np.ndarray]  # (x (N, T, D), **params) -> outputs
     torch: Callable[..., object]  # the same on tensors
     any_length: bool = True
+    vectors: bool = False  # it takes vectors as well
 
 
 def _conv(name, filters, size, any_length=True, stride=1, padding="valid", rate=1, activation=None):
@@ -126,6 +130,29 @@ STEP_LAYERS = [
     *_pooling(3, 1, "same"),
     *_pooling(4, 3, "same"),
     *_pooling(2, 3),
+    StepLayer(
+        "dense",
+        partial(Dense, 5, "tanh"),
+        lambda x, W, b: np.tanh(naive.dense(x, W, b)),
+        partial(twins.dense, activation=torch.tanh),
+        vectors=True,
+    ),
+    StepLayer("layer_norm", LayerNormalization, naive.layer_norm, twins.layer_norm, vectors=True),
+    StepLayer(
+        "layer_norm_bare",
+        partial(LayerNormalization, 0.1, center=False, scale=False),
+        partial(naive.layer_norm, epsilon=0.1),
+        partial(twins.layer_norm, epsilon=0.1),
+        vectors=True,
+    ),
+    StepLayer("batch_norm", BatchNormalization, naive.batch_norm, twins.batch_norm, vectors=True),
+    StepLayer(
+        "batch_norm_bare",
+        partial(BatchNormalization, 0.5, 0.1, center=False, scale=False),
+        partial(naive.batch_norm, epsilon=0.1),
+        partial(twins.batch_norm, epsilon=0.1),
+        vectors=True,
+    ),
 ]
 
 every_step_layer = pytest.mark.parametrize("row", STEP_LAYERS, ids=lambda row: row.name)
@@ -164,9 +191,11 @@ def build(layer, spec, dtype="float64", seed=1):
     rng = np.random.default_rng(seed)
     layer.name = type(layer).__name__.lower()
     layer.build(spec, rng, np.dtype(dtype))
-    for value in layer.params.values():
+    for name, value in layer.params.items():
         scale = 0.7 / np.sqrt(len(value)) if value.ndim == 2 else 0.3
         value[:] = rng.normal(0, scale, value.shape)
+        if name == "moving_variance":
+            value[:] = 1 + np.abs(value)
     return layer
 
 
@@ -185,16 +214,20 @@ def from_tiles(y, N):
 
 def forward(layer, x, **options):
     """Return the outputs of a layer, batch first."""
-    return from_tiles(layer.forward(_cast(layer, x), **options)[0], len(x))
+    return from_tiles(layer.forward(_cast(layer, x), **_told(layer, x), **options)[0], len(x))
 
 
 def forward_backward(layer, x, dy, **options):
     """Return outputs, input gradients (None for codes) and parameter gradients, batch first."""
-    y, cache = layer.forward(_cast(layer, x), training=True, **options)
+    y, cache = layer.forward(_cast(layer, x), training=True, **_told(layer, x), **options)
     y = from_tiles(y, len(x))
     dx, grads = layer.backward(to_tiles(dy.astype(y.dtype), pad="zeros"), cache)
     grads = {name: as_array(gradient) for name, gradient in grads.items()}
     return y, None if dx is None else from_tiles(dx, len(x)), grads
+
+
+def _told(layer, x):
+    return {"n_clips": len(x)} if "n_clips" in layer.takes else {}
 
 
 def _cast(layer, x):

@@ -222,7 +222,6 @@ def test_wrong_options(make, message):
         (RNN(1), Vector(8), ShapeError, r"rnn expected .*got \(N, 8\): set return_sequences=true"),
         (GRU(1), Vector(8), ShapeError, r"gru expected .*got \(N, 8\): set return_sequences=true"),
         (LSTM(1), FlatCodes(5, 4), ShapeError, r"got \(N, 20\) codes: .*move Flatten after it"),
-        (Dense(1), Signal(5, 4), ShapeError, r"dense expected .*got \(N, 5, 4\): put Flatten"),
         (Dense(1), Codes(5, 4), ShapeError, r"got \(N, 5, 4\) codes: put Flatten before"),
         (Dropout(), Codes(5, 4), ConfigError, "dropout cannot follow the input: codes are symbols"),
         (Dropout(), FlatCodes(5, 4), ConfigError, "dropout cannot follow the input"),

@@ -1,5 +1,6 @@
 """Layers over the steps of sequences: every row of the registry, on one length and on any."""
 
+import naive
 import numpy as np
 import pytest
 import torch
@@ -25,16 +26,21 @@ from nnjit.errors import ConfigError, ShapeError
 from nnjit.layers import (
     LAYERS,
     AveragePooling1D,
+    BatchNormalization,
     Bptt,
     Codes,
     Conv1D,
+    GaussianNoise,
+    LayerNormalization,
     MaxPooling1D,
     Signal,
+    SpatialDropout1D,
     Vector,
 )
 from nnjit.layers.gradients import as_array
 from nnjit.runtime import threads
 from nnjit.storage.files import weights_digest
+from nnjit.training.checkpoint import TrainingState
 
 any_length = pytest.mark.parametrize(
     "row", [row for row in STEP_LAYERS if row.any_length], ids=lambda row: row.name
@@ -144,12 +150,14 @@ def test_padding_changes_no_bit(row, rng):
             np.testing.assert_array_equal(other_grads[name], gradient)
 
 
-@any_length
+@pytest.mark.parametrize(
+    "row",  # those whose outputs do not depend on the rest of the batch
+    [row for row in STEP_LAYERS if row.any_length and "n_clips" not in row.layer().takes],
+    ids=lambda row: row.name,
+)
 def test_a_clip_alone_has_the_bits_that_it_has_among_others(row, rng):
     lengths = [40, 9, 23]
     layer = build(row.layer(), Signal(None, FEATURES))
-    if "n_clips" in layer.takes:
-        pytest.skip("its outputs depend on the batch")
     after = layer.lengths_after(np.array(lengths))
     x = rng.normal(size=(3, 40, FEATURES))
     dy = rng.normal(size=forward(layer, x).shape)
@@ -190,7 +198,9 @@ def test_a_model_with_it_is_built_from_a_configuration_and_recorded(row, rng):
     np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
 
 
-@every_step_layer
+@pytest.mark.parametrize(
+    "row", [row for row in STEP_LAYERS if not row.vectors], ids=lambda row: row.name
+)
 @pytest.mark.parametrize("spec", [Vector(8), Codes(5, 4)], ids=str)
 def test_it_takes_sequences_of_vectors_only(row, spec):
     layer = row.layer()
@@ -291,3 +301,116 @@ def test_bits_behind_a_convolution_depend_on_neither_threads_nor_checkpoints(rng
         trainer.fit(model, {"train": (x, labels), "val": (x[:9], labels[:9])})
         weights.add(weights_digest(model))
     assert len(weights) == 1
+
+
+# Norms, noise.
+
+
+@pytest.mark.parametrize("kind", [LayerNormalization, BatchNormalization])
+def test_norms_of_vectors_are_those_of_one_step(kind, rng):
+    layer, x = build(kind(), Vector(5)), rng.normal(size=(21, 5))
+    y, dx, grads = forward_backward(layer, x, x**2)
+    naive_form = naive.layer_norm if kind is LayerNormalization else naive.batch_norm
+    expected = naive_form(x[:, None], **layer.params)[:, 0]
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    steps_y, steps_dx, steps_grads = forward_backward(layer, x[:, None], x[:, None] ** 2)
+    np.testing.assert_array_equal(y, steps_y[:, 0])
+    np.testing.assert_array_equal(dx, steps_dx[:, 0])
+    np.testing.assert_array_equal(grads["gamma"], steps_grads["gamma"])
+
+
+def test_moving_statistics(rng):
+    layer = BatchNormalization(momentum=0.75)
+    layer.name = "norm"
+    layer.build(Signal(6, FEATURES), rng, np.float64)
+    x = [rng.normal(2, 3, size=(n, 6, FEATURES)) for n in (5, 40)]
+    mean, variance = np.zeros(FEATURES), np.ones(FEATURES)
+    for batch in x:
+        forward(layer, batch, training=True)
+        mean = 0.75 * mean + 0.25 * batch.mean(axis=(0, 1))
+        variance = 0.75 * variance + 0.25 * batch.var(axis=(0, 1))
+    np.testing.assert_allclose(layer.params["moving_mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(layer.params["moving_variance"], variance, rtol=1e-12)
+    y, expected = forward(layer, x[0]), (x[0] - mean) / np.sqrt(variance + 1e-3)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(layer.params["moving_mean"], mean, rtol=1e-12)
+    assert layer.n_params() == 2 * FEATURES
+
+
+def test_statistics_of_clips_are_of_their_own_steps(rng):
+    model = Sequential([BatchNormalization(0.0), nnjit.LastStep(), Dense(2)], "float64")
+    model.build(Signal(None, FEATURES))
+    clips = [rng.normal(size=(n, FEATURES)) for n in (4, 90, 2)]
+    model.forward(clips, training=True)
+    moving, steps = model.params["batchnormalization"], np.concatenate(clips)
+    np.testing.assert_allclose(moving["moving_mean"], steps.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moving["moving_variance"], steps.var(axis=0), rtol=1e-12)
+
+
+def test_a_run_with_moving_statistics_goes_on_to_the_same_bits(rng):
+    x, labels = rng.normal(size=(48, 30, FEATURES)), rng.integers(0, 2, 48)
+
+    class Keep(nnjit.Callback):
+        state = None
+
+        def on_batch_end(self, progress):
+            if (progress.position.epoch, progress.position.batch) == (1, 1):
+                self.state = TrainingState.of(progress).pack()
+
+    def fitted(callbacks=(), **options):
+        layers = [Dense(4), BatchNormalization(0.9), GlobalAveragePooling1D(), Dense(2, "softmax")]
+        model = Sequential(layers).build(Signal(30, FEATURES), seed=0)
+        trainer = nnjit.Trainer(nnjit.Adam(0.01), epochs=3, batch_size=16)
+        trainer.fit(model, {"train": (x, labels), "val": (x, labels)}, callbacks, **options)
+        return model
+
+    keep = Keep()
+    model = fitted([keep])
+    again = fitted(resume=TrainingState.unpack(keep.state))
+    assert weights_digest(again) == weights_digest(model)
+    assert (model.params["batchnormalization"]["moving_mean"] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LayerNormalization(0), "LayerNormalization epsilon=0 must be above 0"),
+        (lambda: BatchNormalization(1.0), "momentum=1.0 must be from 0 to below 1"),
+        (lambda: BatchNormalization(epsilon=-1), "BatchNormalization epsilon=-1 must be above 0"),
+        (lambda: SpatialDropout1D(1), "SpatialDropout1D rate=1 must be from 0 to below 1"),
+        (lambda: GaussianNoise(-1), "GaussianNoise stddev=-1 must be 0 or more"),
+    ],
+)
+def test_wrong_norms_and_noise(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_spatial_dropout_takes_features_of_clips(rng):
+    layer, x = build(SpatialDropout1D(0.25), Signal(5, 60)), rng.normal(size=(40, 5, 60))
+    y, dx, _ = forward_backward(layer, x, np.ones_like(x), rng=np.random.default_rng(1))
+    keep = y[:, 0] != 0
+    np.testing.assert_allclose(y, naive.dropout(x, keep[:, None], 0.25), rtol=1e-6)
+    np.testing.assert_allclose(dx, naive.dropout(np.ones_like(x), keep[:, None], 0.25), rtol=1e-6)
+    assert keep.mean() == pytest.approx(0.75, abs=0.04)  # 2,400 draws: 4 deviations
+    longer, _ = layer.forward(
+        to_tiles(np.repeat(x, 2, axis=1)), training=True, rng=np.random.default_rng(1)
+    )
+    assert ((from_tiles(longer, 40)[:, 9] != 0) == keep).all()
+    np.testing.assert_array_equal(forward(layer, x), x)
+
+
+def test_gaussian_noise(rng):
+    layer, x = build(GaussianNoise(0.5), Signal(20, 30)), rng.normal(size=(40, 20, 30))
+    y, dx, _ = forward_backward(layer, x, x, rng=np.random.default_rng(1))
+    assert (y - x).std() == pytest.approx(0.5, abs=0.01)
+    assert (y - x).mean() == pytest.approx(0, abs=0.015)  # 24,000 draws: 4 deviations
+    np.testing.assert_array_equal(dx, x)
+    np.testing.assert_array_equal(forward(layer, x), x)
+    with pytest.raises(ConfigError, match="GaussianNoise needs rng while training"):
+        forward(layer, x, training=True)
+
+
+def test_scores_are_of_clips_not_of_steps():
+    with pytest.raises(ShapeError, match=r"dense gives the class scores .*got \(N, 5, 4\): put"):
+        Sequential([Dense(2)]).build(Signal(5, 4))

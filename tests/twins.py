@@ -74,6 +74,19 @@ def conv(x, W, b, stride=1, padding="valid", rate=1, activation=lambda z: z):
     return activation(z.mT)
 
 
+def layer_norm(x, gamma=None, beta=None, epsilon=1e-3):
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+
+
+def batch_norm(x, moving_mean, moving_variance, gamma=None, beta=None, epsilon=1e-3):
+    """While training: the moving statistics are not seen."""
+    return torch.nn.functional.batch_norm(x.mT, None, None, gamma, beta, True, 0, epsilon).mT
+
+
+def dense(x, W, b, activation=lambda z: z):
+    return activation(x @ W + b)
+
+
 def max_pooling(x, size, stride, padding):
     ends = naive._ends(x.shape[1], size, stride, padding)
     padded = torch.nn.functional.pad(x.mT, ends, value=-torch.inf)

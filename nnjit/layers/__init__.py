@@ -4,11 +4,12 @@ from .base import Layer, Parameter
 from .bptt import Bptt
 from .conv import Conv1D
 from .dense import Dense
-from .dropout import Dropout
+from .dropout import Dropout, GaussianNoise, SpatialDropout1D
 from .flatten import Flatten
 from .global_pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .gru import GRU
 from .lstm import LSTM
+from .norms import BatchNormalization, LayerNormalization
 from .pooling import AveragePooling1D, MaxPooling1D
 from .recurrent import Recurrent
 from .rnn import RNN
@@ -20,6 +21,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(RNN, GRU, LSTM, Recurrent),
         *(Dense, Flatten, Dropout, Conv1D, AveragePooling1D, MaxPooling1D),
         *(GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep),
+        *(LayerNormalization, BatchNormalization, SpatialDropout1D, GaussianNoise),
     )
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "AveragePooling1D",
+    "BatchNormalization",
     "Bptt",
     "Codes",
     "Conv1D",
@@ -36,13 +39,16 @@ __all__ = [
     "Dropout",
     "FlatCodes",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "LastStep",
     "Layer",
+    "LayerNormalization",
     "MaxPooling1D",
     "Parameter",
     "Recurrent",
     "Signal",
+    "SpatialDropout1D",
     "Vector",
 ]

@@ -1,4 +1,4 @@
-"""Dense layers, on vectors and on flat codes."""
+"""Dense layers, on vectors, on every step of sequences and on flat codes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,7 +15,8 @@ from ..runtime.memory import empty
 from ..runtime.threads import MOST_IN_A_CALL, check_wanted, for_spans
 from .base import Array, Gradients, Layer, Parameter
 from .gradients import OuterGradient, RowGradient
-from .spec import FlatCodes, Spec, Vector
+from .projection import activate, activate_backward, project, project_gradients
+from .spec import Codes, FlatCodes, Signal, Spec, Vector
 
 # Long sums are cut into this many parts, which are shared among the threads. The number is fixed,
 # and the parts are added in order, so the bits do not depend on the number of threads.
@@ -50,7 +51,7 @@ def _calls(edges: Array, first: int, last: int, work: float) -> Iterator[tuple[A
 
 @final
 class Dense(Layer):
-    """``y = f(x W + b)`` with W (D, units).
+    """``y = f(x W + b)`` with W (D, units); of sequences, (N, T, D), at every step.
 
     Parameters
     ----------
@@ -82,18 +83,14 @@ class Dense(Layer):
         self.bias_initializer = bias_initializer
 
     def connect(self, spec: Spec) -> Spec:
-        """Take vectors and flat codes; see `Layer.connect`."""
-        if not isinstance(spec, Vector | FlatCodes):
-            raise ShapeError(
-                f"{self.name} expected (N, D), got {spec}: put Flatten before it, "
-                "or set return_sequences=false in the layer before"
-            )
+        """Take anything but codes that are not flat; see `Layer.connect`."""
+        if isinstance(spec, Codes):
+            raise ShapeError(f"{self.name} expected numbers, got {spec}: put Flatten before it")
         self._levels = spec.levels if isinstance(spec, FlatCodes) else 0
-        return Vector(self.units)
+        return Signal(spec.n_steps, self.units) if isinstance(spec, Signal) else Vector(self.units)
 
     def parameters(self, spec: Spec) -> dict[str, Parameter]:
         """Return W and b; see `Layer.parameters`."""
-        assert isinstance(spec, Vector | FlatCodes)
         return {
             "W": Parameter(self.kernel_initializer, (spec.n_features, self.units)),
             "b": Parameter(self.bias_initializer, (self.units,)),
@@ -102,7 +99,12 @@ class Dense(Layer):
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
-        """Return (tiles, units, LANES)."""
+        """Return (tiles, units, LANES); of sequences, (tiles, T, units, LANES)."""
+        if x.ndim == 4:
+            z = empty((*x.shape[:2], self.units, LANES), x.dtype)
+            project(z, x, self.params["W"], self.params["b"])
+            y = activate(self.activation, z)
+            return y, (x, y, z)
         z = self.linear(x)
         y = self.activation.forward(z)
         return y, (x, y, z)
@@ -110,6 +112,8 @@ class Dense(Layer):
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of x, W and b."""
         x, y, z = cache
+        if x.ndim == 4:
+            return self._steps_backward(activate_backward(self.activation, dy, y, z), x)
         return self.linear_backward(self.activation.backward(dy, y, z), x)
 
     def linear(self, x: Array) -> Array:
@@ -146,3 +150,12 @@ class Dense(Layer):
         args = dz[:, None], W, dx[:, None]
         for_spans(lambda a, b: dense_backward(*args, a, b), x.shape[1], x.size * self.units)
         return dx, {"W": OuterGradient(x, dz), "b": db}
+
+    def _steps_backward(self, dz: Array, x: Array) -> tuple[Array | None, Gradients]:
+        """Do what `linear_backward` does for sequences."""
+        dW, db = project_gradients(dz, x)
+        if self.is_first:
+            return None, {"W": dW, "b": db}
+        dx = empty(x.shape, dz.dtype)
+        project(dx, dz, np.ascontiguousarray(self.params["W"].T))
+        return dx, {"W": dW, "b": db}

@@ -85,6 +85,7 @@ class Recurrent(Layer):
     """
 
     takes = ("lengths",)
+    chance = ("recurrent_dropout",)
     bptt: Bptt = Bptt()
     codes: bool = False
     _ragged: bool = False

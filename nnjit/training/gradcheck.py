@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
-from ..layers import Dropout, Recurrent
 from ..layers.gradients import as_array
 from ..model import Sequential
 from . import losses
@@ -127,8 +126,6 @@ def _float64_copy(model: Sequential) -> Sequential:
     model.dtype = "float64"
     for layer in model.layers:
         layer.params = {name: value.astype(np.float64) for name, value in layer.params.items()}
-        if isinstance(layer, Dropout):
-            layer.rate = 0.0
-        elif isinstance(layer, Recurrent):
-            layer.recurrent_dropout = 0.0
+        for option in layer.chance:
+            setattr(layer, option, 0.0)
     return model
