@@ -3,6 +3,8 @@
 import pytest
 from commands import RUN, SMALL, python, refused, runs, succeeded
 
+from nnjit.tracking import Store, store_uri
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 STILL = "optimizer.learning_rate=1e-30"  # changes no weight
 
@@ -31,7 +33,7 @@ def test_it_is_reproduced(place):
 
 def test_from_a_file_and_with_another_layer(place, tmp_path):
     first = runs(place)[-1]
-    (file,) = place.rglob(f"{first.info.experiment_id}/**/model.pkl")
+    file = Store.existing(store_uri(place / "runs")).model_file(first.info.run_id)
     options = (*SMALL, "tracking=none", f"init_from={file}")
     done = python(*RUN, *options, "model.layers.0.hidden_size=3", cwd=tmp_path)
     assert done.returncode == 0
