@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from .layers import RNN as RNN
     from .layers import AveragePooling1D as AveragePooling1D
     from .layers import BatchNormalization as BatchNormalization
+    from .layers import Bidirectional as Bidirectional
     from .layers import Codes as Codes
     from .layers import Conv1D as Conv1D
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
+    from .layers import Embedding as Embedding
     from .layers import Flatten as Flatten
     from .layers import GaussianNoise as GaussianNoise
     from .layers import GlobalAveragePooling1D as GlobalAveragePooling1D
@@ -54,6 +56,7 @@ except PackageNotFoundError:  # the source folder is on the path, but was never 
 _HOMES = {
     "layers": (
         *("Codes", "Dense", "Dropout", "Flatten", "GRU", "LSTM", "RNN", "Recurrent", "Signal"),
+        *("Bidirectional", "Embedding"),
         *("Conv1D", "AveragePooling1D", "MaxPooling1D"),
         *("GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"),
         *("BatchNormalization", "LayerNormalization", "GaussianNoise", "SpatialDropout1D"),

@@ -392,6 +392,11 @@ def _layer(place: str, config: Any) -> Layer:
     kind = options.pop("layer", None)
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ConfigError(f"{place} is {short(kind)}: choose from {', '.join(LAYERS)}")
+    if "of" in options and kind == "Bidirectional":
+        of = options.pop("of")
+        if isinstance(of, dict) and "of" in of:
+            raise ConfigError(f"{place} wraps a layer that wraps another one")
+        options["layer"] = _layer(f"{place}.of", of)
     check_options(place, LAYERS[kind], options)
     return LAYERS[kind].recorded(options)
 

@@ -8,14 +8,20 @@ import twins
 from omegaconf import OmegaConf
 from registry import (
     FEATURES,
+    LEVELS,
     STEP_LAYERS,
+    as_signal,
     assert_gradient,
     both_dtypes,
+    both_inputs,
+    both_outputs,
     build,
+    every_cell,
     every_step_layer,
     forward,
     forward_backward,
     from_tiles,
+    inputs,
     to_tiles,
 )
 
@@ -27,9 +33,11 @@ from nnjit.layers import (
     LAYERS,
     AveragePooling1D,
     BatchNormalization,
+    Bidirectional,
     Bptt,
     Codes,
     Conv1D,
+    Embedding,
     GaussianNoise,
     LayerNormalization,
     MaxPooling1D,
@@ -205,7 +213,7 @@ def test_a_model_with_it_is_built_from_a_configuration_and_recorded(row, rng):
 def test_it_takes_sequences_of_vectors_only(row, spec):
     layer = row.layer()
     layer.name = "it"
-    with pytest.raises(ShapeError, match=r"it expected \(N, T, D\), got .*: "):
+    with pytest.raises(ShapeError, match=r"it expected \(N, T, D\), got .*: (put|set|codes)"):
         layer.connect(spec)
 
 
@@ -414,3 +422,165 @@ def test_gaussian_noise(rng):
 def test_scores_are_of_clips_not_of_steps():
     with pytest.raises(ShapeError, match=r"dense gives the class scores .*got \(N, 5, 4\): put"):
         Sequential([Dense(2)]).build(Signal(5, 4))
+
+
+# Embedding and both directions.
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("dim", [2, 20])
+def test_embedding_is_that_of_torch(dim, rng):
+    layer = build(Embedding(None, dim), Codes(70, 9))
+    codes, dy = rng.integers(0, 9, (18, 70), np.uint8), rng.normal(size=(18, 70, dim))
+    y, dx, grads = forward_backward(layer, codes, dy)
+    E = torch.tensor(layer.params["E"], requires_grad=True)
+    theirs = torch.nn.functional.embedding(torch.tensor(codes.astype(int)), E)
+    theirs.backward(torch.tensor(dy))
+    np.testing.assert_array_equal(y, theirs.detach())
+    np.testing.assert_allclose(grads["E"], E.grad, rtol=0, atol=1e-11)
+    assert dx is None
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("dim", [3, 16])
+def test_bits_of_an_embedding_depend_on_neither_threads_nor_padding(
+    dim, rng, set_threads, monkeypatch
+):
+    monkeypatch.setattr(threads, "_WORTH_A_SPAN", 1)
+    layer = build(Embedding(9, dim), Codes(None, 9), "float32")
+    codes = rng.integers(0, 9, (20, 5000), np.uint8)
+    dy = rng.normal(size=(20, 5000, dim))
+    dy[:, 2500:] = 0
+    runs = []
+    for n, T in [(1, 5000), (3, 5000), (2, 2500)]:
+        set_threads(n)
+        y, _, grads = forward_backward(layer, codes[:, :T], dy[:, :T])
+        runs.append((y[:, :2500], grads["E"]))
+    for y, dE in runs[1:]:
+        np.testing.assert_array_equal(y, runs[0][0])
+        np.testing.assert_array_equal(dE, runs[0][1])
+
+
+def test_embeddings_of_other_inputs_are_told():
+    with pytest.raises(ConfigError, match="output_dim=0 must be 1 or more"):
+        Embedding(None, 0)
+    with pytest.raises(ShapeError, match=r"embedding expected codes, got \(N, 5, 4\)"):
+        build(Embedding(None, 3), Signal(5, 4))
+    with pytest.raises(
+        ShapeError, match="input_dim=8, the inputs have 16 symbols: leave input_dim"
+    ):
+        build(Embedding(8, 3), Codes(5, 16))
+
+
+def both_ways(x, params, states):
+    """Return the states forwards, and those backwards at the same steps."""
+
+    def of(direction):
+        return {k.removeprefix(direction): v for k, v in params.items() if k.startswith(direction)}
+
+    back = states(x[:, ::-1] if isinstance(x, np.ndarray) else x.flip(1), **of("backward_"))
+    back = back[:, ::-1] if isinstance(x, np.ndarray) else back.flip(1)
+    return states(x, **of("forward_")), back
+
+
+@every_cell
+@both_inputs
+@both_outputs
+@pytest.mark.parametrize("mode", ["concat", "sum"])
+def test_both_directions(cell, kind, sequences, mode, rng):
+    x, spec = inputs(kind, 18, 9, rng)
+    layer = build(Bidirectional(cell.layer(4, return_sequences=sequences), mode), spec)
+
+    def merged(ahead, back, concatenate):
+        if not sequences:
+            ahead, back = ahead[:, -1], back[:, 0]
+        return ahead + back if mode == "sum" else concatenate([ahead, back], -1)
+
+    signal = as_signal(x)
+    expected = merged(*both_ways(signal, layer.params, cell.naive), np.concatenate)
+    dy = rng.normal(size=expected.shape)
+    y, dx, grads = forward_backward(layer, x, dy)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    params, theirs = twins.leaves(layer.params), torch.tensor(signal, requires_grad=True)
+    merged(*both_ways(theirs, params, cell.torch), torch.cat).backward(torch.tensor(dy))
+    assert grads.keys() == params.keys()
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, params[name].grad, rtol=0, atol=1e-11)
+    if kind == "signal":
+        np.testing.assert_allclose(dx, theirs.grad, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+@both_inputs
+def test_both_directions_of_clips_of_any_length(kind, sequences, rng):
+    spec = Codes(None, LEVELS) if kind == "codes" else Signal(None, FEATURES)
+    layers = [Bidirectional(nnjit.LSTM(3, return_sequences=sequences)), Dense(2, "softmax")]
+    if sequences:
+        layers[1:1] = [Bidirectional(nnjit.GRU(2, return_sequences=True), "sum"), nnjit.LastStep()]
+    model = Sequential(layers, "float64").build(spec)
+    clips = [inputs(kind, 1, n, rng)[0][0] for n in (40, 3, 17, 1)]
+    together = model.predict_proba(clips)
+    for n, clip in enumerate(clips):
+        np.testing.assert_array_equal(model.predict_proba([clip])[0], together[n])
+    assert nnjit.check_gradients(model, clips, [0, 1, 1, 0]).ok
+    again = Sequential.from_config(model.config(), model.params)
+    np.testing.assert_array_equal(again.predict_proba(clips), together)
+
+
+def test_wrong_directions_are_told():
+    with pytest.raises(ConfigError, match="merge_mode=mul does not exist: choose from concat, sum"):
+        Bidirectional(nnjit.GRU(2), "mul")
+    with pytest.raises(ConfigError, match="Bidirectional wraps RNN, GRU, LSTM or Recurrent, not"):
+        Bidirectional(Dense(2))
+    model = Sequential([Bidirectional(nnjit.GRU(2)), Dense(2)]).build(Codes(9, 4))
+    with pytest.raises(ShapeError, match="bidirectional needs all steps at once"):
+        model.stream(np.zeros((1, 9), np.uint8))
+    config = model.config()
+    config["layers"][0]["of"] = config["layers"][0]
+    with pytest.raises(ConfigError, match="wraps a layer that wraps another one"):
+        Sequential.from_config(config)
+
+
+@pytest.mark.compiled
+def test_bits_of_both_directions_depend_on_neither_threads_nor_checkpoints(rng):
+    x, labels = rng.normal(size=(20, 600, FEATURES)), rng.integers(0, 2, 20)
+    digests = set()
+    for n, checkpoint in [(1, "off"), (3, 128)]:
+        trainer = nnjit.Trainer(
+            nnjit.Adam(0.01), epochs=1, batch_size=20, bptt=Bptt(checkpoint), threads=n
+        )
+        model = Sequential([Bidirectional(nnjit.GRU(3)), Dense(2, "softmax")])
+        model.build(Signal(600, FEATURES), seed=0)
+        trainer.fit(model, {"train": (x, labels), "val": (x, labels)})
+        ways = list(model.layers[0].inner())[1:]
+        assert [way.bptt.checkpoint for way in ways] == [checkpoint] * 2
+        digests.add(weights_digest(model))
+    assert len(digests) == 1
+
+
+def test_a_copy_with_other_parameters_leaves_those_of_the_original(rng):
+    model = Sequential([Bidirectional(nnjit.GRU(3)), Dense(2)]).build(Signal(9, FEATURES))
+    x = rng.normal(size=(4, 9, FEATURES))
+    before = model.predict_proba(x)
+    zeros = {k: np.zeros_like(v) for k, v in model.params["bidirectional"].items()}
+    other = model.with_params({"bidirectional": zeros})
+    assert (other.predict_proba(x) == other.predict_proba(x[:1])).all()
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+
+
+def test_a_bidirectional_layer_of_a_configuration(rng):
+    wrapped = {"_target_": "nnjit.layers.Recurrent", "cell": "min_gru", "hidden_size": 3}
+    layers = [
+        {"_target_": "nnjit.layers.Embedding", "input_dim": None, "output_dim": 4},
+        {"_target_": "nnjit.layers.Bidirectional", "layer": wrapped, "merge_mode": "sum"},
+        {"_target_": "nnjit.layers.Dense", "units": 2, "activation": "softmax"},
+    ]
+    part = {"_target_": "nnjit.Sequential", "layers": layers}
+    model = from_configuration(OmegaConf.create({"model": part}), "model", Sequential)
+    model.build(Codes(9, 5), seed=1)
+    codes = rng.integers(0, 5, (4, 9), np.uint8)
+    again = Sequential.from_config(model.config(), model.params)
+    np.testing.assert_array_equal(again.predict_proba(codes), model.predict_proba(codes))
+    layers[1]["layer"] = layers[2]
+    with pytest.raises(ConfigError, match=r"model.layers.1.layer=.* has the wrong type"):
+        from_configuration(OmegaConf.create({"model": part}), "model", Sequential)

@@ -1,6 +1,6 @@
 """Builds objects from a composed configuration; every value is checked before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,19 +76,28 @@ def settle_cells(cfg: DictConfig) -> None:
     from ..cells.named import is_file, named
     from ..cells.text import plain as plain_cell
 
-    for i, layer in enumerate(OmegaConf.select(cfg, "model.layers") or ()):
-        value = layer.get("cell") if isinstance(layer, DictConfig) else None
+    for place, layer in _layers(cfg):
+        value = layer.get("cell")
         if not isinstance(value, str) or not is_file(value):
             continue
         if OmegaConf.is_interpolation(layer, "cell"):
-            raise ConfigError(f"model.layers.{i}.cell={short(value)}: write the name of the file")
+            raise ConfigError(f"{place}.cell={short(value)}: write the name of the file")
         package = value.split(":")[0].split(".")[0]
         if ".py:" not in value and package not in (cfg.trusted or ()):
             raise ConfigError(
-                f"model.layers.{i}.cell={short(value)} is of a package: "
+                f"{place}.cell={short(value)} is of a package: "
                 f"add trusted=[{short(package)}] if you trust it"
             )
         layer.cell = plain_cell(named(value))
+
+
+def _layers(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """Yield the layers of the model with their places, and those that they wrap."""
+    for i, layer in enumerate(OmegaConf.select(cfg, "model.layers") or ()):
+        place = f"model.layers.{i}"
+        while isinstance(layer, DictConfig):
+            yield place, layer
+            place, layer = f"{place}.layer", layer.get("layer")
 
 
 def _refuse_files(node: Any, place: str) -> None:

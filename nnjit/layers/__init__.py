@@ -1,10 +1,12 @@
 """The layers, and the kinds of data that pass between them."""
 
 from .base import Layer, Parameter
+from .bidirectional import Bidirectional
 from .bptt import Bptt
 from .conv import Conv1D
 from .dense import Dense
 from .dropout import Dropout, GaussianNoise, SpatialDropout1D
+from .embedding import Embedding
 from .flatten import Flatten
 from .global_pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .gru import GRU
@@ -18,7 +20,7 @@ from .spec import Codes, FlatCodes, Signal, Vector
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
-        *(RNN, GRU, LSTM, Recurrent),
+        *(RNN, GRU, LSTM, Recurrent, Bidirectional, Embedding),
         *(Dense, Flatten, Dropout, Conv1D, AveragePooling1D, MaxPooling1D),
         *(GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep),
         *(LayerNormalization, BatchNormalization, SpatialDropout1D, GaussianNoise),
@@ -32,11 +34,13 @@ __all__ = [
     "RNN",
     "AveragePooling1D",
     "BatchNormalization",
+    "Bidirectional",
     "Bptt",
     "Codes",
     "Conv1D",
     "Dense",
     "Dropout",
+    "Embedding",
     "FlatCodes",
     "Flatten",
     "GaussianNoise",

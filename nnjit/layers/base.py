@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -112,6 +113,10 @@ class Layer(Part, ABC):
     @abstractmethod
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return the gradients of the inputs (None for codes) and of the parameters."""
+
+    def inner(self) -> Iterator["Layer"]:
+        """Yield the layer, and those that it is made of."""
+        yield self
 
     def lengths_after(self, lengths: Array) -> Array:
         """Return the steps of clips in the outputs, from those in the inputs, (tiles, LANES)."""

@@ -21,7 +21,7 @@ def signal(name: str, spec: Spec) -> Signal:
         return spec
     remedy = "set return_sequences=true in the layer before, or leave this one out"
     if isinstance(spec, Codes):
-        remedy = "codes are symbols, not numbers: put a recurrent layer with all its states between"
+        remedy = "codes are symbols, not numbers: put Embedding before it"
     raise ShapeError(f"{name} expected (N, T, D), got {spec}: {remedy}")
 
 

@@ -126,6 +126,7 @@ def _float64_copy(model: Sequential) -> Sequential:
     model.dtype = "float64"
     for layer in model.layers:
         layer.params = {name: value.astype(np.float64) for name, value in layer.params.items()}
-        for option in layer.chance:
-            setattr(layer, option, 0.0)
+        for part in layer.inner():
+            for option in part.chance:
+                setattr(part, option, 0.0)
     return model

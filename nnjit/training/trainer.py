@@ -218,8 +218,9 @@ class Trainer(Part):
         """Build the model if necessary, and check it against the settings and every set."""
         set_threads(self.threads)
         for layer in model.layers:
-            if isinstance(layer, Recurrent):
-                layer.bptt = self.bptt
+            for part in layer.inner():
+                if isinstance(part, Recurrent):
+                    part.bptt = self.bptt
         if isinstance(data, DataSplits):
             arrays: Arrays = {name: (c.codes, c.labels) for name, c in data.sets().items()}
             n_classes = len(data.classes)
