@@ -1,12 +1,13 @@
-"""Files of examples: .npz, .npy, .csv, .parquet, .arff and .ts. Nothing is unpickled.
+"""Files of examples: arrays, tables, and series of archives. Nothing is unpickled.
 
-Whatever a file holds comes out as an array (N, T, D) of finite numbers, as examples of unequal
-length, or as one line that says what does not fit.
+Whatever a file holds comes out as an array (N, T, D) of finite numbers, and NaN for missing values
+where they are asked for, as examples of unequal length, or as one line that says what does not fit.
 """
 
 import io
 import math
 import os
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ class Examples(NamedTuple):
     Attributes
     ----------
     x : array, shape (N, T, D), or Ragged
-        Finite numbers; `Ragged` where not all examples have the same number of steps T.
+        Finite numbers, or NaN where `read_examples` takes gaps; `Ragged` where not all examples
+        have the same number of steps T.
     y : list of str or None
         Class of each example; None where the file tells none.
     group : list of str or None
@@ -42,7 +44,9 @@ class Examples(NamedTuple):
     group: list[str] | None
 
 
-def read_examples(path: Path, target: str = "y", group: str = "group") -> Examples:
+def read_examples(
+    path: Path, target: str = "y", group: str = "group", gaps: bool = False
+) -> Examples:
     """Read a file of examples; its ending tells the format.
 
     Parameters
@@ -51,14 +55,17 @@ def read_examples(path: Path, target: str = "y", group: str = "group") -> Exampl
         ``.npz`` with arrays x (N, T) or (N, T, D), and y and group (N,), or with lengths (N,) and
         x of all examples behind one another, (M,) or (M, D), or padded; ``.npy`` with x alone;
         ``.csv`` and ``.parquet`` with a row for each example and a column for each step; ``.arff``
-        and ``.ts`` of the UCR and UEA archives, where the class comes last.
+        and ``.ts`` of the UCR and UEA archives, where the class comes last; ``.tsv`` and ``.txt``
+        of the UCR archive, where its number comes first.
     target, group : str
         Arrays of ``.npz``, or columns of ``.csv`` and ``.parquet``, that are no values.
+    gaps : bool
+        Missing values come out as NaN; False refuses them.
 
     Raises
     ------
     DataError
-        If it cannot be read, or does not hold examples without gaps.
+        If it cannot be read, or does not hold examples.
     """
     ending = path.suffix.lower()
     if ending not in _READERS:
@@ -75,24 +82,24 @@ def read_examples(path: Path, target: str = "y", group: str = "group") -> Exampl
         told = first_line(error)[:200] or type(error).__name__
         raise DataError(f"{path} cannot be read ({told}): export it again") from None
     try:
-        return _checked(found)
+        return _checked(found, gaps)
     except DataError as error:
         raise DataError(f"{path} {error}") from None
 
 
-def _checked(found: Examples) -> Examples:
+def _checked(found: Examples, gaps: bool) -> Examples:
     x = found.x
     if isinstance(x, Ragged) and len(set(x.lengths.tolist())) == 1:
         x = x.values.reshape(len(x), x.lengths[0], *x.values.shape[1:])
     numbers = _numbers(x.values, 2) if isinstance(x, Ragged) else _numbers(x, 3)
     x = Ragged(numbers, x.lengths) if isinstance(x, Ragged) else numbers
-    if not _is_finite(numbers):
-        bad = [i for i, example in enumerate(x) if not _is_finite(example)]
-        value = next(v for v in x[bad[0]].flat if not _is_finite(v))
-        what = "a missing value (NaN)" if np.isnan(value) else f"the value {value:g}"
+    if _are_large(numbers).any():
+        raise DataError(f"has a value beyond {_LARGEST:g} {_where(x, _are_large)}: leave it out")
+    if not gaps and np.isnan(numbers).any():
         raise DataError(
-            f"has {what} in example {bad[0]}, one of {len(bad)} with such: fill them in, leave "
-            "these examples out, or save an .npz with lengths where they only end earlier"
+            f"has a missing value {_where(x, np.isnan)}: train with dataset.missing=mean, "
+            "interpolate or zero, which fill them in, leave these examples out, or save an .npz "
+            "with lengths where they only end earlier"
         )
     for name, values in (("y", found.y), ("group", found.group)):
         if values is not None and len(values) != len(x):
@@ -112,9 +119,16 @@ def _numbers(x: NDArray[Any], ndim: int) -> NDArray[Any]:
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
-def _is_finite(x: Any) -> bool:
+def _are_large(x: NDArray[Any]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
-        return bool((np.abs(x) <= _LARGEST).all())
+        large: NDArray[np.bool_] = np.abs(x) > _LARGEST
+    return large
+
+
+def _where(x: Data, test: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> str:
+    """Return in words which examples have values of which a test holds."""
+    bad = [i for i, example in enumerate(x) if test(example).any()]
+    return f"in example {bad[0]}, one of {len(bad)} with such"
 
 
 def as_names(values: NDArray[Any], what: str) -> list[str]:
@@ -215,7 +229,8 @@ def _array(file: Any, size: int, name: str) -> NDArray[Any]:
 def _csv(file: BinaryIO, target: str, group: str) -> Examples:
     from pyarrow import csv
 
-    return _table(csv.read_csv(file), target, group)
+    options = csv.ConvertOptions(null_values=[*csv.ConvertOptions().null_values, "?"])
+    return _table(csv.read_csv(file, convert_options=options), target, group)
 
 
 def _parquet(file: BinaryIO, target: str, group: str) -> Examples:
@@ -244,13 +259,16 @@ def _table(table: Any, target: str, group: str) -> Examples:
     for name in steps:
         kind = table.schema.field(name).type
         if not (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_boolean(kind)
+            or pa.types.is_null(kind)
         ):
             raise DataError(
                 f"has the column {name!r} of type {kind}, not numbers: remove it, or set "
                 "dataset.target if it is the class"
             )
-    columns = [table[name].to_numpy().astype(np.float64) for name in steps]
+    columns = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in steps]
     named: dict[str, list[str] | None] = {target: None, group: None}
     for name in named:
         if name in names:
@@ -276,13 +294,30 @@ def _arff(file: BinaryIO, target: str, group: str) -> Examples:
     if not steps:
         raise DataError("has no numeric attributes: add some")
     x = np.stack([np.asarray(data[name], np.float64) for name in steps], axis=1)
-    # Archives fill series that end earlier up with missing values.
-    lengths = len(steps) - np.argmax(~np.isnan(x[:, ::-1]), axis=1)
-    ends = np.arange(len(steps)) >= lengths[:, None]
-    is_ragged = ends.any() and np.isnan(x[ends]).all()
-    return Examples(
-        Ragged.padded(x, lengths) if is_ragged else x, as_names(data[last], "the class"), None
-    )
+    return Examples(_without_ends(x), as_names(data[last], "the class"), None)
+
+
+def _without_ends(x: NDArray[np.float64]) -> Data:
+    """Return series (N, T), which archives fill up with missing values where they end earlier."""
+    lengths = x.shape[1] - np.argmax(~np.isnan(x[:, ::-1]), axis=1)
+    return Ragged.padded(x, lengths) if (lengths < x.shape[1]).any() else x
+
+
+def _ucr(file: BinaryIO, target: str, group: str) -> Examples:
+    """Read a line for each example, the class first, between commas, tabs or blanks."""
+    rows, labels = list[NDArray[Any]](), list[float]()
+    number = 0
+    while raw := file.readline(_MOST_LINE):
+        number += 1
+        if line := raw.decode("utf-8").strip():
+            label, _, values = re.sub(r"\s*[\s,]\s*", ",", line).partition(",")
+            labels.append(float(_series(label, number)[0]))
+            rows.append(_series(values, number))
+    if not rows:
+        raise DataError("holds no examples: add some")
+    equal = len({len(row) for row in rows}) == 1
+    x = _without_ends(np.array(rows)) if equal else Ragged.of([row[:, None] for row in rows])
+    return Examples(x, as_names(np.array(labels), "the class"), None)
 
 
 def _ts(file: BinaryIO, target: str, group: str) -> Examples:
@@ -329,10 +364,8 @@ def _ts(file: BinaryIO, target: str, group: str) -> Examples:
 
 
 def _series(text: str, number: int) -> NDArray[Any]:
-    if "?" in text:
-        raise DataError(f"has a missing value (?) in line {number}: fill it in first")
     try:
-        return np.array([float(value) for value in text.split(",")])
+        return np.array([math.nan if v.strip() == "?" else float(v) for v in text.split(",")])
     except ValueError:
         raise DataError(f"has {text[:40]!r} in line {number}, not numbers: check it") from None
 
@@ -344,7 +377,10 @@ _READERS: dict[str, Callable[[BinaryIO, str, str], Examples]] = {
     ".parquet": _parquet,
     ".arff": _arff,
     ".ts": _ts,
+    ".tsv": _ucr,
+    ".txt": _ucr,
 }
+ENDINGS = tuple(_READERS)
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:

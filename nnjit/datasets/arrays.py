@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..layers.spec import Signal
+from ..lazy import LazyClips
 from ..ragged import Data, Ragged
 from ..runtime.places import given_path
 from . import copies
@@ -20,6 +21,7 @@ from .clips import Clips
 from .encode import are_statistics, check_choice
 from .inputs import InputEncoding
 from .labelled import LabelledData
+from .missing import LEARNED, MISSING, filled, means
 from .names import Name
 from .raw import by_training, standardised, statistics
 
@@ -42,6 +44,11 @@ class ArrayEncoding(InputEncoding):
         What is no value in a file, see `read_examples`.
     mean, std : tuple of float
         Statistics of the training set, of each feature; empty until they are known.
+    missing : {"error", "zero", "mean", "interpolate"}
+        What becomes of missing values, see `nnjit.datasets.missing.filled`; "error" refuses them.
+        They are filled before values are normalised.
+    fill : tuple of float
+        Means of the training set by which they are filled; empty until they are known.
 
     Raises
     ------
@@ -56,11 +63,22 @@ class ArrayEncoding(InputEncoding):
     group: str = "group"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    missing: str = "error"
+    fill: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("dataset.normalise", self.normalise, NORMALISE)
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        check_choice("dataset.missing", self.missing, MISSING)
+        for name in ("mean", "std", "fill"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.fill and not (
+            self.missing in LEARNED
+            and are_statistics(self.fill, (1.0,) * len(self.fill), self.n_features)
+        ):
+            raise ConfigError(
+                f"fill={self.fill} does not fit missing={self.missing} and {self.n_features} "
+                "features"
+            )
         if (self.mean or self.std) and not (
             self.normalise == "training" and are_statistics(self.mean, self.std, self.n_features)
         ):
@@ -81,17 +99,18 @@ class ArrayEncoding(InputEncoding):
     def describe(self) -> str:
         """Return what an example is, in a few words."""
         steps = f"{self.n_steps} steps" if self.n_steps else "steps"
-        return f"{steps} of {self.n_features} value(s), normalised by {self.normalise}"
+        rule = "" if self.missing == "error" else f", missing values by {self.missing}"
+        return f"{steps} of {self.n_features} value(s), normalised by {self.normalise}{rule}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def encode(self, x: Data) -> Data:
         """Turn values (N, T, D), or of any T, into what the model reads, float32.
 
-        Where the statistics of the training set are asked for but not known yet, values stay as
-        they are. A feature of an example that is constant becomes 0.
+        Where statistics of the training set are asked for but not known yet, values stay as they
+        are. A feature of an example that is constant becomes 0.
         """
         if isinstance(x, Ragged):
             return x.map(lambda example: self._encode(example[None])[0])
@@ -99,6 +118,9 @@ class ArrayEncoding(InputEncoding):
 
     def _encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
         signals = np.ascontiguousarray(x, np.float32)
+        if self.missing in LEARNED and not self.fill:
+            return signals
+        signals = filled(signals, self.missing, self.fill)
         if self.mean:
             return standardised(signals, self.mean, self.std)
         if self.normalise == "example":
@@ -122,7 +144,7 @@ def stream_examples(path: str | Path, encoding: ArrayEncoding) -> Iterator[tuple
     DataError
         As `read_examples`, and where the shape is not that of training.
     """
-    x = read_examples(Path(path), encoding.target, encoding.group).x
+    x = read_examples(Path(path), encoding.target, encoding.group, encoding.missing != "error").x
     n_steps, n_features = _shape(x)
     if n_features != encoding.n_features or encoding.n_steps not in (None, n_steps):
         raise DataError(
@@ -204,11 +226,19 @@ class ArrayData(LabelledData):
     def adapt(
         self, pool: Clips, train: NDArray[np.int64], encoding: InputEncoding
     ) -> tuple[Clips, InputEncoding]:
-        """Normalise by the statistics of the training set, where that was asked for."""
-        if not isinstance(encoding, ArrayEncoding) or encoding.normalise != "training":
-            return pool, encoding
-        signals, mean, std = by_training(pool.codes, train, encoding.n_features)
-        return replace(pool, codes=signals), replace(encoding, mean=mean, std=std)
+        """Fill and normalise by the statistics of the training set, where that was asked for."""
+        assert isinstance(encoding, ArrayEncoding)
+        signals = pool.codes
+        if encoding.missing in LEARNED:
+            assert not isinstance(signals, LazyClips)  # arrays are read into memory
+            known = signals[train]
+            values = known.values if isinstance(known, Ragged) else known
+            encoding = replace(encoding, fill=means(values))
+            signals = encoding.encode(signals)
+        if encoding.normalise == "training":
+            signals, mean, std = by_training(signals, train, encoding.n_features)
+            encoding = replace(encoding, mean=mean, std=std)
+        return replace(pool, codes=signals), encoding
 
 
 def tracks_of(
@@ -235,7 +265,7 @@ def _joined(first: Data, second: Data) -> Data:
 
 @final
 class Arrays(ArrayData):
-    """Examples from a file: .npz, .npy, .csv, .parquet, .arff or .ts; see `read_examples`.
+    """Examples from a file of arrays, a table, or series of an archive; see `read_examples`.
 
     Parameters
     ----------
@@ -243,6 +273,8 @@ class Arrays(ArrayData):
         The file.
     target, group : str
         What holds the classes and the groups in .npz, .csv and .parquet.
+    missing : {"error", "zero", "mean", "interpolate"}
+        What becomes of missing values, see `ArrayEncoding`.
     labels : str, Path or None
         A .npy file of classes (N,), for a `root` that holds none.
     test : str, Path or None
@@ -259,11 +291,14 @@ class Arrays(ArrayData):
         root: Path | Name,
         target: str = "y",
         group: str = "group",
+        missing: str = "error",
         labels: str | Path | None = None,
         test: str | Path | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_choice("dataset.missing", missing, MISSING)
+        self.missing = missing
         self.test = None if test is None else given_path(test)
         if test is not None and self.n_clips is not None:
             raise ConfigError(
@@ -281,7 +316,8 @@ class Arrays(ArrayData):
         self._n_before_test = 0
 
     def _encoding(self, n_steps: int | None, n_features: int) -> ArrayEncoding:
-        return ArrayEncoding(n_steps, n_features, self.normalise, self.target, self.group)
+        found = ArrayEncoding(n_steps, n_features, self.normalise, self.target, self.group)
+        return replace(found, missing=self.missing)
 
     def examples(self) -> Examples:
         """Read the file, and behind its examples those of the test set.
@@ -291,7 +327,7 @@ class Arrays(ArrayData):
         DataError
             As `read_examples`, and where there are no classes.
         """
-        found = read_examples(self.root, self.target, self.group)
+        found = self._read(self.root)
         if self.labels is not None:
             found = found._replace(y=read_labels(self.labels))
         if found.y is None:
@@ -307,8 +343,11 @@ class Arrays(ArrayData):
         self._n_before_test = len(found.x)
         return found if self.test is None else self._with_test(found, self.test)
 
+    def _read(self, path: Path) -> Examples:
+        return read_examples(path, self.target, self.group, self.missing != "error")
+
     def _with_test(self, found: Examples, path: Path) -> Examples:
-        test = read_examples(path, self.target, self.group)
+        test = self._read(path)
         (T, D), (T_test, D_test) = _shape(found.x), _shape(test.x)
         if D_test != D or (T_test != T and None not in (T, T_test)):
             raise DataError(
