@@ -46,7 +46,7 @@ def measure(
     row: dict[str, Any] = {"task": name}
     for side, values in taken.items():
         row[side] = {"best": min(values), "median": float(np.median(values)), "n": len(values)}
-    peers = {side: row[side]["best"] for side in row if side in SIDES[1:]}
+    peers = {side: row[side]["best"] for side in taken if side != SIDES[0]}
     if peers:
         row["speedup"] = {side: best / row["nnjit"]["best"] for side, best in peers.items()}
     shown = "  ".join(f"{side} {row[side]['best'] * 1e3:9.3f} ms" for side in ready)

@@ -1,9 +1,9 @@
-"""``python -m benchmarks.cells``: cells of one's own against the same in PyTorch and in JAX.
+"""``python -m benchmarks.cells``: your own cells against the same in PyTorch and JAX.
 
-Each is written with `nnjit.cells.cell`, as a Python loop with autograd in PyTorch and as a jitted
-`lax.scan` in JAX: 16 clips of 500 steps of 16 features, all states, and while training all
-gradients of the parameters. The input projection is one product for all steps on every side.
-Results go to cells.json and cells.md.
+Each is written with `nnjit.cells.cell`, as a Python loop with autograd in PyTorch, the same with
+its step compiled by `torch.compile`, and as a jitted `lax.scan` in JAX: 16 clips of 500 steps of 16
+features, all states, and while training all gradients of the parameters. The input projection is
+one product for all steps on every side. Results go to cells.json and into docs/cells.md.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from nnjit.kernels._lanes import LANES
 from nnjit.layers import Signal
 from nnjit.runtime.threads import set_threads
 
+from . import tables
 from .__main__ import HERE, machine, measure, sides
-from .report import markdown
 
 N_STEPS, N_FEATURES = 500, 16
 
@@ -111,22 +111,28 @@ def split(layer: Any, a: Any, params: Any) -> tuple[list[Any], Any, Any]:
     return gates, W, {v: params[v] for v in made.vectors}
 
 
-def torch_call(name: str, H: int, training: bool) -> Callable[[], Any]:
-    """Return what runs PyTorch's Python loop."""
+def torch_call(name: str, H: int, training: bool, compiled: bool = False) -> Callable[[], Any]:
+    """Return what runs PyTorch's Python loop, on a step that is compiled or not."""
     import torch
 
+    def one_step(*arguments: Any) -> Any:
+        return STEPS[name][1](torch, *arguments)
+
+    if compiled:
+        torch.compiler.reset()
+        one_step = torch.compile(one_step, dynamic=False)
     layer, (x, dy) = layer_of(name, H), map(torch.from_numpy, data(H))
     params = {k: torch.tensor(v, requires_grad=True) for k, v in layer.params.items()}
 
     def run() -> Any:
         gates, W, w = split(layer, x @ params["U"] + params["b"], params)
         states = [torch.zeros(LANES, H) for _ in layer.cell.states]
-        found = []
+        outputs = []
         for rows in zip(*(gate.unbind() for gate in gates), strict=True):
             step = dict(zip(layer.cell.gates, rows, strict=True))
-            states = STEPS[name][1](torch, step, *states, W, w)
-            found.append(states[0])
-        return torch.stack(found)
+            states = one_step(step, *states, W, w)
+            outputs.append(states[0])
+        return torch.stack(outputs)
 
     def train() -> Any:
         for value in params.values():
@@ -163,7 +169,17 @@ def jax_call(name: str, H: int, training: bool) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(compiled(values))
 
 
-CALLS = {"nnjit": nnjit_call, "torch": torch_call, "jax": jax_call}
+def torch_compile_call(name: str, H: int, training: bool) -> Callable[[], Any]:
+    """Return what runs PyTorch's Python loop on a compiled step."""
+    return torch_call(name, H, training, compiled=True)
+
+
+CALLS = {
+    "nnjit": nnjit_call,
+    "torch": torch_call,
+    "torch_compile": torch_compile_call,
+    "jax": jax_call,
+}
 
 
 def main() -> None:
@@ -171,10 +187,12 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,8,32,128", help="hidden sizes")
     parser.add_argument("--budget", type=float, default=1.0, help="seconds for each side and task")
     parser.add_argument("--only", default="", help="only tasks whose name holds this text")
+    parser.add_argument("--sides", default=",".join(CALLS), help="which sides, nnjit first")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of cells.json")
     options = parser.parse_args()
-    began, threads, found = time.perf_counter(), set_threads(), sides()
-    about = {**machine(), "threads": threads, **{n: s.version() for n, s in found.items()}}
+    began, threads, installed = time.perf_counter(), set_threads(), sides()
+    about = {**machine(), "threads": threads, **{n: s.version() for n, s in installed.items()}}
+    chosen = [s for s in options.sides.split(",") if s.removesuffix("_compile") in installed]
     about["load"] = f"{os.getloadavg()[0]:.1f}"
     print("  ".join(f"{key} {value}" for key, value in about.items()), flush=True)
     rows = []
@@ -185,16 +203,16 @@ def main() -> None:
                 if options.only in task:
                     make = {
                         side: (lambda s=side, n=name, H=H, m=mode: CALLS[s](n, H, m == "training"))
-                        for side in found
+                        for side in chosen
                     }
                     rows.append(measure(task, make, options.budget))
     options.out.mkdir(parents=True, exist_ok=True)
     result = {"machine": about, "rows": rows}
     (options.out / "cells.json").write_text(json.dumps(result, indent=1))
-    (options.out / "cells.md").write_text(markdown(result))
-    print(
-        f"wrote cells.json to {options.out}; took {(time.perf_counter() - began) / 60:.1f} minutes"
-    )
+    print(f"wrote cells.json to {options.out}")
+    if options.out.resolve() == HERE:
+        tables.write()
+    print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

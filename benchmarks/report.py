@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 PEERS = ("torch", "jax")
-NAMES = {"torch": "PyTorch", "jax": "JAX"}
+NAMES = {"torch": "PyTorch", "torch_compile": "torch.compile", "jax": "JAX"}
 
 
 def markdown(result: dict[str, Any]) -> str:

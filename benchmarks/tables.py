@@ -1,7 +1,7 @@
 """``python -m benchmarks.tables``: write the figures of the last benchmark into the pages.
 
-README.md and docs/speed.md have places marked ``<!-- benchmark: NAME -->`` to ``<!-- end -->``.
-What stands there is made from results.json and memory.json, and from nothing else.
+README.md and pages of docs/ have places marked ``<!-- benchmark: NAME -->`` to ``<!-- end -->``.
+What stands there is made from the JSON files of this folder, and from nothing else.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from .report import NAMES, PEERS, markdown, ratio
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "speed.md")
+PAGES = [HERE.parent / name for name in ("README.md", "docs/speed.md", "docs/cells.md")]
 RECIPES = {
     "ff": "Dense (seed_ff)",
     "rnn": "RNN 1 (seed_rnn)",
@@ -25,12 +25,14 @@ _PLACE = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 class Results:
-    """The rows of results.json by task, and those of memory.json."""
+    """The rows of results.json by task, and those of the other files."""
 
     def __init__(self, folder: Path = HERE) -> None:
         self.whole: dict[str, Any] = json.loads((folder / "results.json").read_text())
         self.rows = {row["task"]: row for row in self.whole["rows"]}
         self.memory: list[dict[str, Any]] = json.loads((folder / "memory.json").read_text())
+        self.cells: dict[str, Any] = json.loads((folder / "cells.json").read_text())
+        self.ragged: dict[str, Any] = json.loads((folder / "ragged.json").read_text())
 
     def epoch(self, name: str) -> dict[str, Any]:
         """Return the row of an epoch of a recipe."""
@@ -190,8 +192,43 @@ def memory(results: Results) -> str:
     return _table(["steps", "auto MB", "auto s", "off MB", "off s"], rows)
 
 
+def cells(results: Results) -> str:
+    """Your own cells: how many times faster than each peer, by hidden size."""
+    rows = {row["task"]: row for row in results.cells["rows"]}
+    sizes = list(dict.fromkeys(task.split()[1] for task in rows))
+    lines = []
+    for mode in ("training", "inference"):
+        for name in dict.fromkeys(task.split()[0] for task in rows):
+            taken = [rows[f"{name} {size} {mode}"] for size in sizes]
+            for peer in taken[0]["speedup"]:
+                ratios = [ratio(row["speedup"][peer]) for row in taken]
+                lines.append([f"{name}, {mode}", NAMES[peer], *ratios])
+    return _table(["cell", "x", *sizes], lines)
+
+
+def ragged(results: Results) -> str:
+    """Clips of any length: how much longer they take than clips of one, and the same of PyTorch."""
+    rows = []
+    for row in results.ragged["rows"]:
+        best = {side: row[side]["best"] for side in row["speedup"]} | {
+            "nnjit": row["nnjit"]["best"]
+        }
+        rows.append(
+            [
+                row["task"],
+                _number(best["nnjit"] * 1e3),
+                f"{best['nnjit'] / best['nnjit_equal']:.2f}",
+                f"{best['torch'] / best['torch_equal']:.2f}",
+                ratio(best["torch"] / best["nnjit"]),
+            ]
+        )
+    head = ["a pass over the set", "nnjit ms", "nnjit, any / one length"]
+    return _table([*head, "PyTorch, packed / one length", "x PyTorch, packed"], rows)
+
+
 MAKERS: dict[str, Callable[[Results], str]] = {
-    f.__name__: f for f in (machine, headline, epochs, grid, grid16, counts, least, bounds, memory)
+    f.__name__: f
+    for f in (machine, headline, epochs, grid, grid16, counts, least, bounds, memory, cells, ragged)
 }
 
 
