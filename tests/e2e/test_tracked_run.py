@@ -254,3 +254,16 @@ def test_first_runs_at_once_make_one_store(tmp_path):
     written = [process.communicate(timeout=300) for process in three]
     assert [process.returncode for process in three] == [0, 0, 0], written
     assert [r.info.status for r in runs(tmp_path)] == ["FINISHED"] * 3
+
+
+def test_norms_are_on_record_and_change_no_bit(run, tmp_path):
+    options = ("callbacks.norms.every=2", "callbacks.lr_finder.steps=20")
+    lines = succeeded(python(*RUN, *OVERRIDES, *options, cwd=tmp_path))
+    assert any(line.startswith("rate     ") for line in lines)
+    (watched,) = runs(tmp_path)
+    assert watched.data.tags["nnjit.weights_digest"] == run.data.tags["nnjit.weights_digest"]
+    _, found = client(tmp_path)
+    for name in ("gradient_norm/rnn", "weight_norm/dense", "activation_rms/dense_2"):
+        history = found.get_metric_history(watched.info.run_id, name)
+        assert [metric.step for metric in history] == [0, 2]
+        assert all(0 < metric.value < 1e3 for metric in history)
