@@ -11,6 +11,8 @@ import pytest
 import toy
 
 from nnjit.errors import CheckpointError, ConfigError
+from nnjit.layers import BatchNormalization, Dense, Flatten
+from nnjit.model import Sequential
 from nnjit.storage.files import weights_digest
 from nnjit.training.callbacks import Callback, EarlyStopping
 from nnjit.training.checkpoint import FORMAT, Checkpoint, TrainingState, is_held, run_lock
@@ -170,6 +172,32 @@ def test_ctrl_c_while_parameters_change_keeps_the_checkpoint_before(tmp_path, mo
     state, _ = Checkpoint.read(tmp_path / "c.pkl")
     assert (state.position.epoch, state.position.batch) == (0, 3)
     assert gone_on(state) == whole()
+
+
+def test_ctrl_c_after_moving_statistics_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    def model():
+        return Sequential([Flatten(), Dense(8), BatchNormalization(0.5), Dense(2, "softmax")])
+
+    backward, calls = Sequential.backward, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return backward(self, *arguments)
+
+    first, path = model(), tmp_path / "c.pkl"
+    expected = told(first, trainer().fit(first, toy.data()))
+    monkeypatch.setattr(Sequential, "backward", interrupted)
+    checkpoint = Checkpoint(path, 1e9)
+    keep = Listener(lambda event, p: checkpoint.save(p) if len(calls) == 1 else None)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(model(), toy.data(), [keep, checkpoint])
+    monkeypatch.undo()
+    state, _ = Checkpoint.read(path)
+    assert (state.position.epoch, state.position.batch) == (0, 1)
+    again = model()
+    assert told(again, trainer().fit(again, toy.data(), resume=state)) == expected
 
 
 def test_patience_is_not_forgotten():

@@ -81,6 +81,7 @@ class Layer(Part, ABC):
     is_first: bool = False  # no layer before it needs the gradients of its inputs
     takes: ClassVar[tuple[str, ...]] = ()  # optional arguments of forward: "lengths", "n_clips"
     chance: ClassVar[tuple[str, ...]] = ()  # options that are 0 where nothing is random
+    moves: ClassVar[bool] = False  # whether forward changes parameters while training
     needs_all_steps: ClassVar[bool] = False  # whether it cannot process a stream in pieces
     params: dict[str, Array]
 

@@ -141,6 +141,7 @@ class BatchNormalization(Normalization):
     """
 
     takes = ("lengths", "n_clips")
+    moves = True
 
     def __init__(
         self,

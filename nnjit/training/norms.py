@@ -47,7 +47,7 @@ class Norms(Callback, Part):
         found: dict[str, float] = {}
         for layer, gradients in batch.gradients.items():
             found[f"gradient_norm/{layer}"] = _norm(gradients)
-            found[f"weight_norm/{layer}"] = _norm(model.params[layer])
+            found[f"weight_norm/{layer}"] = _norm({k: model.params[layer][k] for k in gradients})
         for layer, outputs in _outputs(model, batch).items():
             found[f"activation_rms/{layer}"] = float(np.sqrt(np.mean(np.square(outputs))))
         self.values[progress.epoch] = found

@@ -338,10 +338,13 @@ class Trainer(Part):
         aims = [sampling.smoothed(self._targets(model, labels), self.label_smoothing)]
         if task.class_weights is not None:
             aims.append(task.class_weights[labels].astype(model.dtype))
+        moves = any(part.moves for layer in model.layers for part in layer.inner())
         began = time.perf_counter() - start.seconds
         for batch in range(start.batch, progress.n_batches):
             rows = order[batch * size : (batch + 1) * size]
             clips, at, (wanted, *weights) = self._batch(x, rows, aims, (epoch, batch * size))
+            if moves:
+                progress.position = None
             logits, caches = model.forward_rows(clips, at, training=True, rng=dropout)
             values, dz = self.loss(logits, model.activation, wanted)
             for weight in weights:
