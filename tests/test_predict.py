@@ -42,6 +42,7 @@ def wav(tmp_path):
         (["run=latest", "audio=a", "b.wav"], {"run": "latest"}, ["a", "b.wav"]),
         (["a", "audio=b", "audio=c", "root=x"], {"root": "x"}, ["a", "b", "c"]),
         (["model=m.pkl", "audio=x=y.wav"], {"model": "m.pkl"}, ["x=y.wav"]),
+        (["input=a.npz", "b.npz"], {}, ["a.npz", "b.npz"]),
         (["audio=a", "uri=sqlite:///a=b"], {"uri": "sqlite:///a=b"}, ["a"]),
     ],
 )
@@ -153,13 +154,13 @@ def test_nothing_that_can_be_judged(model_file, wav, tmp_path, capsys):
     code, _, err = run(capsys, f"model={model_file}", f"audio={tmp_path / 'music'}")
     assert code == 1
     assert len(err) == 3
-    assert err[-1] == "nnjit: none of the 2 recordings could be read"
+    assert err[-1] == "nnjit: none of the 2 files could be read"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model={model}", "audio=/nowhere/a.wav"], "audio=/nowhere/a.wav does not exist"),
+        (["model={model}", "audio=/nowhere/a.wav"], "/nowhere/a.wav does not exist: name a file"),
         (["model={model}", "audio={empty}"], "holds no recordings"),
         (["model=/nowhere/m.pkl", "audio={empty}"], "cannot read /nowhere/m.pkl"),
         (["model={text}", "audio={empty}"], "is not a model file"),

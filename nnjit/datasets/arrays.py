@@ -19,7 +19,7 @@ from . import copies
 from .array_files import Examples, in_order, read_examples, read_labels
 from .clips import Clips
 from .encode import are_statistics, check_choice
-from .inputs import InputEncoding
+from .inputs import EXAMPLES, InputEncoding, Words
 from .labelled import LabelledData
 from .missing import LEARNED, MISSING, filled, means
 from .names import Name
@@ -55,6 +55,8 @@ class ArrayEncoding(InputEncoding):
     ConfigError
         If a value is out of range or unknown.
     """
+
+    words: ClassVar[Words] = EXAMPLES
 
     n_steps: int | None
     n_features: int
@@ -184,6 +186,8 @@ class ArrayData(LabelledData):
         example is one, and equal examples are one together.
     """
 
+    words: ClassVar[Words] = EXAMPLES
+
     def __init__(self, *, normalise: str = "training", **options: Any) -> None:
         super().__init__(**options)
         check_choice("dataset.normalise", normalise, NORMALISE)
@@ -252,8 +256,8 @@ def tracks_of(
         Of equal examples.
     """
     same = copies.find(list(clips))
-    for line in copies.tell(list(zip(ids, classes, strict=True)), same):
-        warnings.warn(line.replace("recording", "example"), stacklevel=4)
+    for line in copies.tell(list(zip(ids, classes, strict=True)), same, EXAMPLES):
+        warnings.warn(line, stacklevel=4)
     return copies.join(ids if group is None else group, same)
 
 

@@ -160,6 +160,7 @@ class DataSplits:
 
         The majority baseline of a set is the accuracy of always answering its largest class.
         """
+        words = self.encoding.words
         lines = [
             f"{self.name}: {self._how_many()} of {self._how_long()}{self.encoding.describe()}, "
             f"{self._about()}, {self.digest}"
@@ -168,8 +169,8 @@ class DataSplits:
             clips = self.sets()[name]
             classes = ", ".join(f"{label} {count}" for label, count in counts.items())
             lines.append(
-                f"  {name:5} {len(clips):5} clips{self._wanted(name)}: {classes}; "
-                f"{len(set(clips.tracks))} tracks; "
+                f"  {name:5} {len(clips):5} {words.clip}s{self._wanted(name)}: {classes}; "
+                f"{len(set(clips.tracks))} {words.track}s; "
                 f"majority baseline {max(counts.values()) / len(clips):.3f}"
             )
         lines.append(f"  {self._sharing()}")
@@ -182,16 +183,16 @@ class DataSplits:
         of all the clips.
         """
         total = np.bincount(self._labels(), minlength=len(self.classes)) / max(1, len(self))
-        found = []
+        found, clip = [], self.encoding.words.clip
         for name, counts in self.balance().items():
             n, asked = sum(counts.values()), self._n_asked(name)
             parts = []
             if asked is not None and abs(n - asked) > max(2, asked / 2):
-                parts.append(f"{n} clips ({asked} asked)")
+                parts.append(f"{n} {clip}s ({asked} asked)")
             for label, share in zip(self.classes, total, strict=True):
                 if counts[label] < n * share / 2 - 1:
                     parts.append(
-                        f"{counts[label]} of its {n} clips of class {label!r} "
+                        f"{counts[label]} of its {n} {clip}s of class {label!r} "
                         f"({n * share:.0f} in proportion)"
                     )
             if parts:
@@ -207,11 +208,12 @@ class DataSplits:
         return round(len(self) * dict(zip(("train", "val", "test"), self.asked, strict=True))[name])
 
     def _how_many(self) -> str:
+        clips = f"{self.encoding.words.clip}s"
         if self.available is None:
-            return f"{len(self)} clips"
+            return f"{len(self)} {clips}"
         if self.available == len(self):
-            return f"all {len(self)} clips"
-        return f"{len(self)} of {self.available} clips, each"
+            return f"all {len(self)} {clips}"
+        return f"{len(self)} of {self.available} {clips}, each"
 
     def _how_long(self) -> str:
         ragged = [c.codes.lengths for c in self.sets().values() if isinstance(c.codes, Ragged)]
@@ -231,7 +233,7 @@ class DataSplits:
 
     def _sharing(self) -> str:
         tracks = [track for clips in self.sets().values() for track in set(clips.tracks)]
-        shared = len(tracks) - len(set(tracks))
+        shared, words = len(tracks) - len(set(tracks)), self.encoding.words
         if shared == 0:
-            return "no track is in more than one set"
-        return "sets share tracks: a model can score by recognising recordings"
+            return f"no {words.track} is in more than one set"
+        return f"sets share {words.track}s: a model can score by recognising {words.source}s"

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .inputs import RECORDINGS, Words
+
 _SHOWN = 3  # groups that a message names
 _OF_EACH = 5  # members of a group that it names
 
@@ -52,7 +54,9 @@ def join(tracks: Sequence[str], same: Sequence[Sequence[int]]) -> list[str]:
     return [root(track) for track in tracks]
 
 
-def tell(names: Sequence[tuple[str, str]], same: Sequence[Sequence[int]]) -> list[str]:
+def tell(
+    names: Sequence[tuple[str, str]], same: Sequence[Sequence[int]], words: Words = RECORDINGS
+) -> list[str]:
     """Return a line on copies, and one on those that carry several labels, where there are any.
 
     Parameters
@@ -61,17 +65,20 @@ def tell(names: Sequence[tuple[str, str]], same: Sequence[Sequence[int]]) -> lis
         Name and class of each recording.
     same : sequence of sequences of int
         Groups, as `find` returns them.
+    words : Words
+        What the inputs are called.
     """
+    one = f"kept as one {words.track}"
     mixed = [group for group in same if len({names[i][1] for i in group}) > 1]
     lines = []
     if plain := [group for group in same if group not in mixed]:
         lines.append(
-            f"{_listed(plain, names)}: the same recording each, kept as one track; "
+            f"{_listed(plain, names)}: the same {words.source} each, {one}; "
             "remove the copies to count each once"
         )
     if mixed:
         lines.append(
-            f"{_listed(mixed, names)}: the same recording in several classes, kept as one track; "
+            f"{_listed(mixed, names)}: the same {words.source} in several classes, {one}; "
             "remove it from those where it is wrong"
         )
     return lines

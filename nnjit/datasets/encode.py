@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..layers.spec import Codes, Signal
-from .inputs import InputEncoding
+from .inputs import RECORDINGS, InputEncoding, Words
 
 
 def _uniform(x: NDArray[np.floating], levels: int) -> NDArray[np.floating]:
@@ -98,6 +98,8 @@ class Encoding(InputEncoding):
     ConfigError
         If a value is out of range or unknown.
     """
+
+    words: ClassVar[Words] = RECORDINGS
 
     levels: int = 16
     method: str = "uniform"

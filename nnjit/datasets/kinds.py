@@ -1,16 +1,17 @@
 """The kinds of encodings that a model file may hold, and how each reads a file for prediction."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..options import check_options
-from . import audio
+from . import array_files, audio
 from .arrays import ArrayEncoding, stream_examples
 from .encode import Encoding
 from .inputs import InputEncoding
-from .strings import TextEncoding, stream_texts
+from .listing import find_recordings
+from .strings import ENDINGS, TextEncoding, stream_texts
 
 Read = Iterator[tuple[Any, list[str]]]  # what a model reads, a few clips at a time; their names
 
@@ -25,16 +26,34 @@ def _as_it_is(path: str | Path, encoding: InputEncoding) -> str:
     return ""
 
 
+def _recordings(folder: Path) -> list[Path]:
+    sources = [recording.source for recording in find_recordings(folder, 0, folder)]
+    return [source for source in sources if isinstance(source, Path)]
+
+
+def _ending(endings: Collection[str]) -> Callable[[Path], list[Path]]:
+    def files(folder: Path) -> list[Path]:
+        inside = (p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file())
+        return sorted(p for p in inside if not _is_hidden(p.relative_to(folder)))
+
+    return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 class _Kind(NamedTuple):
     encoding: type[InputEncoding]
     stream: Callable[[str | Path, Any], Read]
     conversion: Callable[[str | Path, Any], str]
+    files: Callable[[Path], list[Path]]
 
 
 _KINDS = {
-    "recording": _Kind(Encoding, _stream_recording, audio.conversion),
-    "array": _Kind(ArrayEncoding, stream_examples, _as_it_is),
-    "text": _Kind(TextEncoding, stream_texts, _as_it_is),
+    "recording": _Kind(Encoding, _stream_recording, audio.conversion, _recordings),
+    "array": _Kind(ArrayEncoding, stream_examples, _as_it_is, _ending(array_files.ENDINGS)),
+    "text": _Kind(TextEncoding, stream_texts, _as_it_is, _ending(ENDINGS)),
 }
 
 
@@ -67,3 +86,8 @@ def conversion(path: str | Path, encoding: InputEncoding) -> str:
 def stream(path: str | Path, encoding: InputEncoding) -> Read:
     """Yield what the model reads of a file, a few clips at a time, with their names."""
     yield from _KINDS[_kind(encoding)].stream(path, encoding)
+
+
+def files(folder: Path, encoding: InputEncoding) -> list[Path]:
+    """Return the files below a folder that a model with such inputs may read, sorted."""
+    return _KINDS[_kind(encoding)].files(folder)

@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError
 from ..parts import Part
 from .clips import IN_MEMORY, Clips, DataSplits
 from .encode import check_integer
-from .inputs import InputEncoding
+from .inputs import RECORDINGS, InputEncoding, Words
 from .names import Name, as_typed
 from .split import check_split, split_indices
 
@@ -39,6 +39,7 @@ class LabelledData(Part, ABC):
     """
 
     name: ClassVar[str]
+    words: ClassVar[Words] = RECORDINGS
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class LabelledData(Part, ABC):
             self.fold,
             rng=rng,
             classes=self.classes,
+            words=self.words,
         )
 
     def load(self, seed: int | None = 0) -> DataSplits:
@@ -163,7 +165,9 @@ class LabelledData(Part, ABC):
             if self.stratify:
                 remedy = "raise dataset.n_clips"
                 if self.split == "track":
-                    remedy = "add recordings, change dataset.sizes, or set dataset.split=clip"
+                    remedy = (
+                        f"add {self.words.source}s, change dataset.sizes, or set dataset.split=clip"
+                    )
             warnings.warn(
                 f"{self.name} does not divide by {self.split} as asked: {uneven}: {remedy}",
                 stacklevel=3,
@@ -172,8 +176,8 @@ class LabelledData(Part, ABC):
     def _draw(self, pool: Clips, rng: np.random.Generator) -> Clips:
         if self.n_clips is not None and self.n_clips > len(pool):
             warnings.warn(
-                f"dataset.n_clips={self.n_clips}, but {self.name} has {len(pool)} clips: "
-                "all are used; null asks for all",
+                f"dataset.n_clips={self.n_clips}, but {self.name} has {len(pool)} "
+                f"{self.words.clip}s: all are used; null asks for all",
                 stacklevel=3,
             )
         drawn = pool.take(rng.permutation(len(pool))[: self.n_clips])
@@ -186,7 +190,9 @@ class LabelledData(Part, ABC):
         counts = np.bincount(clips.labels, minlength=len(self.classes))
         if not counts.all():
             empty = self.classes[int(counts.argmin())]
-            raise DataError(f"class {empty!r} of {self.name} has no clips left: {remedy}")
+            raise DataError(
+                f"class {empty!r} of {self.name} has no {self.words.clip}s left: {remedy}"
+            )
 
     def _positive_label(self) -> int:
         classes = self.classes

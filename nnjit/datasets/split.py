@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ConfigError, DataError
 from .balance import Counts, Goal, Indices, closest
 from .encode import check_choice, check_integer
+from .inputs import RECORDINGS, Words
 
 
 def split_indices(
@@ -22,6 +23,7 @@ def split_indices(
     *,
     rng: np.random.Generator,
     classes: Sequence[str] = (),
+    words: Words = RECORDINGS,
 ) -> tuple[Indices, Indices, Indices]:
     """Deal clips to a training, a validation and a test set.
 
@@ -47,6 +49,8 @@ def split_indices(
         Shuffles what is dealt. The folds of one partition need equal generators.
     classes : sequence of str
         Names of the classes, for messages.
+    words : Words
+        What messages call the clips.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def split_indices(
     counts[:, -1] = counts.sum(axis=1)
     names = [_name(label, classes) for label in known.tolist()] + ["the data set"]
     parts = np.ones(folds) if folds is not None else np.asarray(sizes, dtype=np.float64)
-    wanting = _Wanting(counts, names, by, int((parts > 0).sum()), folds is not None)
+    wanting = _Wanting(counts, names, by, int((parts > 0).sum()), folds is not None, words)
     wanting.check(stratify)
 
     def draw() -> Indices:
@@ -161,10 +165,13 @@ def _name(label: int, classes: Sequence[str]) -> str:
 class _Wanting:
     """Tells what there is too little of, with the remedies that would work."""
 
-    def __init__(self, counts: Counts, names: list[str], by: str, n_sets: int, folds: bool) -> None:
+    def __init__(
+        self, counts: Counts, names: list[str], by: str, n_sets: int, folds: bool, words: Words
+    ) -> None:
         self._units = (counts > 0).sum(axis=0).tolist()
         self._clips = counts.sum(axis=0).tolist()
         self._names, self._by, self._n_sets, self._folds = names, by, n_sets, folds
+        self._words, self._unit = words, words.clip if by == "clip" else words.track
 
     def check(self, stratify: bool) -> None:
         """Raise DataError unless each class, or all of them together, can be in every set."""
@@ -173,7 +180,7 @@ class _Wanting:
             if self._units[k] < self._n_sets:
                 sets = "folds" if self._folds else "sets"
                 raise DataError(
-                    f"{self._names[k]} has {self._units[k]} {self._by}(s), too few for "
+                    f"{self._names[k]} has {self._units[k]} {self._unit}(s), too few for "
                     f"{self._n_sets} {sets}: {self._remedies(k)}"
                 )
 
@@ -185,8 +192,8 @@ class _Wanting:
         enough = self._units[k] >= self._n_sets
         remedy = "set dataset.stratify=true" if enough else self._remedies(k)
         raise DataError(
-            f"the training set has no clip of {self._names[k]}, which has {self._units[k]} "
-            f"{self._by}(s) in all: {remedy}"
+            f"the training set has no {self._words.clip} of {self._names[k]}, which has "
+            f"{self._units[k]} {self._unit}(s) in all: {remedy}"
         )
 
     def _remedies(self, k: int) -> str:
@@ -196,7 +203,7 @@ class _Wanting:
                 found.append("set dataset.split=clip")
         else:
             found.append("raise dataset.n_clips")
-        found.append("add recordings")
+        found.append(f"add {self._words.source}s")
         if 1 < self._units[k] < self._n_sets:
             n = self._units[k]
             sizes = f"set {self._n_sets - n} of dataset.sizes to 0"

@@ -17,7 +17,7 @@ from ..runtime import memory
 from . import copies
 from .clips import Clips
 from .encode import check_integer
-from .inputs import InputEncoding
+from .inputs import STRINGS, InputEncoding, Words
 from .labelled import LabelledData
 from .names import Name, root_folder
 from .reader import open_regular
@@ -55,6 +55,8 @@ class TextEncoding(InputEncoding):
     ConfigError
         If the vocabulary has a symbol twice, or too many.
     """
+
+    words: ClassVar[Words] = STRINGS
 
     n_steps: int | None
     vocabulary: str = ""
@@ -225,6 +227,7 @@ class Strings(LabelledData):
     """
 
     name: ClassVar[str] = "strings"
+    words: ClassVar[Words] = STRINGS
 
     def __init__(self, root: Path | Name, length: int | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -257,8 +260,8 @@ class Strings(LabelledData):
         pieces, names = zip(*(_pieces(texts[i], n_steps) for i in long), strict=True)
         same = copies.find(pieces)
         told = [(texts[i].name, self._classes[labels[i]]) for i in long]
-        for line in copies.tell(told, same):
-            warnings.warn(line.replace("recording", "string"), stacklevel=3)
+        for line in copies.tell(told, same, STRINGS):
+            warnings.warn(line, stacklevel=3)
         tracks = copies.join([f"{texts[i].name}#{i}" for i in long], same)
         counts = list(map(len, pieces))
         clips = Clips(

@@ -87,7 +87,7 @@ def confusion_matrices(sets: dict[str, Evaluation], classes: Sequence[str]) -> F
             axis.tick_params(labelsize="medium" if few else 6)
     panels[0].set_ylabel("label" if len(classes) <= _NAMED else "label, by number")
     if not few:
-        figure.colorbar(image, ax=list(panels), label="share of the label's clips", shrink=0.8)
+        figure.colorbar(image, ax=list(panels), label="share of the label", shrink=0.8)
     return figure
 
 
@@ -102,7 +102,7 @@ def precision_recall(sets: dict[str, Evaluation], data: DataSplits) -> Figure:
         axis.step(recall, precision, where="post", color=_COLOURS.get(name), label=name)
         axis.axhline(truth.mean(), color=_COLOURS.get(name), linestyle=":", linewidth=1)
     axis.set(
-        title=f"positive: {_plain(data.classes[data.positive])}; dotted: its share of the clips",
+        title=f"positive: {_plain(data.classes[data.positive])}; dotted: its share of the set",
         xlabel="recall",
         ylabel="precision",
         xlim=(-0.02, 1.02),

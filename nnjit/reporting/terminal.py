@@ -17,7 +17,7 @@ from ..training.callbacks import Progress
 from ..training.history import Epoch, History
 from ..training.metrics import METRICS, compared, shown
 from ..training.summary import summary_key
-from .verdict import TITLES, Accuracy
+from .verdict import Accuracy
 
 _MAX_ROWS = 40
 _PLAIN_WIDTH = 200  # of a table for a file or a pipe
@@ -176,8 +176,8 @@ def epoch_table(history: History, name: str, width: int = _PLAIN_WIDTH) -> Table
 
 def verdict_table(rows: Sequence[Accuracy]) -> Table:
     """Return a table of the final accuracies, intervals and baselines, a row for each set."""
-    cells = [dict(zip(TITLES, row.cells, strict=True)) for row in rows]
-    return table_of_parts([cells], TITLES, (), 0)
+    cells = [dict(zip(row.titles, row.cells, strict=True)) for row in rows]
+    return table_of_parts([cells], rows[0].titles, (), 0)
 
 
 def best_line(history: History) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import final
 
 from ..datasets import DataSplits
+from ..datasets.inputs import RECORDINGS, Words
 from ..runtime.text import count, markdown_table
 from ..training.history import History
 from ..training.metrics import majority_baseline, wilson_interval
 
-TITLES = ("set", "accuracy", "95 % interval", "baseline", "clips", "tracks")
 _MOST_NAMES = 6  # in a sentence; if there are more, it gives their number
 
 
@@ -29,10 +29,17 @@ class Accuracy:
     baseline: float
     n_clips: int
     n_tracks: int
+    words: Words = RECORDINGS
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles of its cells."""
+        counted = (f"{self.words.clip}s", f"{self.words.track}s")
+        return ("set", "accuracy", "95 % interval", "baseline", *counted)
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells of its row in a table, one for each of ``TITLES``."""
+        """The cells of its row in a table, one for each title."""
         interval = f"{self.low:.3f} to {self.high:.3f}"
         counts = (str(self.n_clips), str(self.n_tracks))
         return (self.name, f"{self.value:.3f}", interval, f"{self.baseline:.3f}", *counts)
@@ -40,19 +47,20 @@ class Accuracy:
 
 def accuracies(history: History, data: DataSplits) -> list[Accuracy]:
     """Return the final accuracy of each set, in their order: train, val, test."""
-    rows = []
+    rows, words = [], data.encoding.words
     for name, clips in data.sets().items():
         value = history.final.sets[name].values["accuracy"]
         low, high = wilson_interval(value, len(clips))
         baseline, n_tracks = majority_baseline(clips.labels), len(set(clips.tracks))
-        rows.append(Accuracy(name, value, low, high, baseline, len(clips), n_tracks))
+        rows.append(Accuracy(name, value, low, high, baseline, len(clips), n_tracks, words))
     return rows
 
 
 def sentence(rows: Sequence[Accuracy]) -> str:
     """Return a sentence on the last set, which has the least influence on training."""
     last = rows[-1]
-    counts = f"{count(last.n_clips, 'clip')} of {count(last.n_tracks, 'track')}"
+    words = last.words
+    counts = f"{count(last.n_clips, words.clip)} of {count(last.n_tracks, words.track)}"
     interval = f"interval of the {last.name} accuracy"
     if last.low > last.baseline:
         return (
@@ -94,7 +102,7 @@ def comparison(name: str, means: Iterable[tuple[str, float, float, float]]) -> s
 
 def markdown(rows: Sequence[Accuracy]) -> str:
     """Return the table and its sentence in Markdown."""
-    return f"{markdown_table(TITLES, (row.cells for row in rows))}\n\n{sentence(rows)}"
+    return f"{markdown_table(rows[0].titles, (row.cells for row in rows))}\n\n{sentence(rows)}"
 
 
 def without(description: str) -> str:

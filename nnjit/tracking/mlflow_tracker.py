@@ -222,7 +222,8 @@ class MlflowTracker(Tracker):
         table, n_rows = table_of_predictions(trained)
         self._client.log_text(self.run_id, table, "predictions.csv")
         if n_rows < len(trained.data):
-            extent = f"{n_rows} of {len(trained.data)} clips, drawn evenly"
+            clip = trained.data.encoding.words.clip
+            extent = f"{n_rows} of {len(trained.data)} {clip}s, drawn evenly"
             self._batch(tags={"nnjit.predictions": extent})
             warnings.warn(f"predictions.csv has {extent}", stacklevel=2)
 
@@ -234,7 +235,8 @@ class MlflowTracker(Tracker):
     def directions(self, trained: Trained, missing: dict[str, str]) -> list[str]:
         """Return lines on how to see and use the run; mark it FAILED if it is incomplete."""
         if not missing:
-            command = f"python -m nnjit.predict run={self.run_id} audio=FILE_OR_FOLDER"
+            inputs = trained.data.encoding.words.option
+            command = f"python -m nnjit.predict run={self.run_id} {inputs}"
             line = f"predict  {command}{self._place()}"
             return [*self.where("run", self._experiment, self.run_id), line]
         if "metrics" not in missing:  # else the store probably does not answer either

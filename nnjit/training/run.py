@@ -118,7 +118,8 @@ class Trained:
     def predict_line(self) -> str:
         """A line with the command that predicts with the model file."""
         path = shlex.quote(str(self.model_file))
-        return f"predict  python -m nnjit.predict model={path} audio=FILE_OR_FOLDER"
+        inputs = self.data.encoding.words.option
+        return f"predict  python -m nnjit.predict model={path} {inputs}"
 
 
 @final

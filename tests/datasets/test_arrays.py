@@ -142,14 +142,14 @@ def test_equal_examples_are_told_and_kept_together(tmp_path):
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(N) // 2 % 2)
     with pytest.warns(UserWarning, match=r"arrays\[0\] = arrays\[1\].*the same example"):
         data = Arrays(tmp_path / "a.npz").load()
-    assert "no track is in more than one set" in data.describe()
+    assert "no group is in more than one set" in data.describe()
 
 
 def test_a_message_names_few_of_many_copies(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones((40, T)), y=np.arange(40) % 2)
     with (
         pytest.warns(UserWarning, match=r"arrays\[4\] = 35 others: the same example"),
-        pytest.raises(DataError, match=r"class '0' has 1 track"),
+        pytest.raises(DataError, match=r"class '0' has 1 group"),
     ):
         Arrays(tmp_path / "a.npz").load()
 

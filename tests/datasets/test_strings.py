@@ -40,7 +40,7 @@ def test_strings_are_taken_whole(genes):
 def test_pieces_of_a_string_stay_together(genes):
     data = Strings(genes, length=7).load()
     assert len(data) == 24 * 4
-    assert "no track is in more than one set" in data.describe()
+    assert "no string is in more than one set" in data.describe()
     assert data.train.files[0].rpartition("@")[2] in ("0", "7", "14", "21")
 
 
@@ -63,7 +63,7 @@ def test_equal_strings_are_one_track(tmp_path):
     (tmp_path / "b.txt").write_text("\r\n".join([lines[0], *lines[16:]]))
     with pytest.warns(UserWarning, match="a.txt:1 = b.txt:1: the same string in several classes"):
         data = Strings(tmp_path).load()
-    assert "no track is in more than one set" in data.describe()
+    assert "no string is in more than one set" in data.describe()
 
 
 def test_short_strings_are_left_out(genes):
