@@ -258,7 +258,10 @@ def test_karplus_any_size_and_rate():
             Karplus(**options)
 
 
-@pytest.mark.parametrize("data_set", Dataset.__subclasses__())
+OURS = [c for c in Dataset.__subclasses__() if c.__module__.startswith("nnjit.")]  # not of tests
+
+
+@pytest.mark.parametrize("data_set", OURS)
 def test_each_data_set_has_a_file_with_every_option(data_set):
     shared = yaml.safe_load((CONF / "_shared.yaml").read_text())
     own = yaml.safe_load((CONF / f"{data_set.name}.yaml").read_text())
@@ -275,7 +278,7 @@ def test_hydra_composes_and_builds_each(tmp_path):
     for author in "ab":
         (tmp_path / author).mkdir()
     with initialize_config_dir(str(CONF.parent), version_base=None):
-        for data_set in Dataset.__subclasses__():
+        for data_set in OURS:
             root = [f"dataset.root={tmp_path}"] if data_set is Folder else []
             overrides = ["dataset.levels=4", "dataset.sizes=[2,1,0]", *root]
             built = instantiate(compose(f"dataset/{data_set.name}", overrides).dataset)
