@@ -110,3 +110,26 @@ def test_whole_recordings_are_the_same_all_the_way(tmp_path):
     clips = np.empty(2, object)
     clips[:] = [np.zeros(5, np.uint8), np.ones(9, np.uint8)]
     assert len(loaded.predict(clips)) == 2
+
+
+@pytest.mark.parametrize("name", ["arrays", "strings"])
+def test_words_are_those_of_the_inputs(tmp_path, name):
+    if name == "arrays":
+        x = np.random.default_rng(0).normal(size=(60, 12, 2))
+        np.savez(tmp_path / "a.npz", x=x, y=np.arange(60) % 2)
+        options = ["dataset=arrays", "dataset.root=a.npz"]
+    else:
+        rng = np.random.default_rng(0)
+        for label in ("one", "two"):
+            lines = ["".join(rng.choice(list("ACGT"), 40)) for _ in range(40)]
+            (tmp_path / f"{label}.txt").write_text("\n".join(lines))
+        options = ["dataset=strings", "dataset.root=.", "dataset.length=20"]
+    command = [*RUN, "model=gru", *options]
+    said = "\n".join(succeeded(python(*command, "trainer.epochs=1", cwd=tmp_path)))
+    (run,) = runs(tmp_path)
+    said += run.data.tags["mlflow.note.content"]
+    for word in {"arrays": ("examples", "groups"), "strings": ("pieces", "strings")}[name]:
+        assert word in said
+    for word in ("clip", "track ", "tracks", "recording", "audio="):
+        assert word not in said.replace("n_clips", "")
+    assert "input=FILE_OR_FOLDER" in said
