@@ -67,10 +67,34 @@ def quoted(arguments: Sequence[str]) -> list[str]:
             try:
                 parser.parse_override(argument)
             except HydraException:
-                escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-                argument = f'{key}="{escaped}"'
+                argument = literal(key, value)
         arguments_in_quotes.append(argument)
     return arguments_in_quotes
+
+
+def literal(key: str, value: str) -> str:
+    """Return an override whose value is this text, in quotes where it would be another bare."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    bare = f"{key}={value}"
+    try:
+        if OverridesParser.create().parse_override(bare).value() == value:
+            return bare
+    except HydraException:
+        pass
+    return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+
+
+def unquoted(argument: str) -> str:
+    """Return the value of an override as text, without the quotes that `literal` puts around it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    value = argument.partition("=")[2]
+    if value[:1] not in ("'", '"'):
+        return value
+    return str(OverridesParser.create().parse_override(argument).value())
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str | None:

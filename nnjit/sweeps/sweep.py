@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import former, trust
 from ..config.build import build
-from ..config.overrides import quoted
+from ..config.overrides import literal, unquoted
 from ..errors import ConfigError
 from ..reporting import terminal, variants
 from ..reporting.messages import one_line_errors
@@ -283,7 +283,7 @@ def resumed(arguments: list[str]) -> list[str]:
     for argument in more:
         if not argument.startswith(_NEW) and not trust.to_give_again([argument]):
             raise ConfigError(f"{argument}: {_AS_IT_BEGAN}")
-    run = targets[-1].partition("=")[2]
+    run = unquoted(targets[-1])
     folder = given_path(run).resolve() if given_path(run).is_dir() else _stored(run, more)
     manifest, _resumed = _recorded(folder), folder
     for argument in more:
@@ -294,7 +294,7 @@ def resumed(arguments: list[str]) -> list[str]:
             f"the sweep began in {manifest.cwd}, and its paths may be relative: "
             "go there to resume it"
         )
-    return _merged(manifest.arguments, [*more, f"hydra.sweep.dir={folder}"])
+    return _merged(manifest.arguments, [*more, literal("hydra.sweep.dir", str(folder))])
 
 
 def _recorded(folder: Path) -> SweepManifest:
@@ -309,7 +309,7 @@ def _merged(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
 
     The overrides stay contiguous, as argparse requires.
     """
-    new = quoted([a for a in given if a not in recorded])
+    new = [a for a in given if a not in recorded]
     stale = ("hydra.launcher.",) if any(a.startswith("hydra/launcher=") for a in given) else ()
     used = [a for a in recorded if a in given or not a.startswith(stale)]
     used = trust.recorded_arguments(used, given)
@@ -321,8 +321,9 @@ def _stored(run: str, overrides: Sequence[str]) -> Path:
     """Return the folder of a sweep in the store that the overrides name."""
     from ..tracking import MlflowTracker, store_folders
 
-    pairs = [o.removeprefix("tracking.").split("=", 1) for o in overrides if "=" in o]
-    options = {key: value for key, value in pairs if key in ("root", "uri")}
+    keys = {"tracking.root": "root", "tracking.uri": "uri"}
+    given = {o.partition("=")[0]: o for o in overrides}
+    options = {name: unquoted(given[key]) for key, name in keys.items() if key in given}
     folder = MlflowTracker(**options).parent().find(run)
     where = {f"tracking.{key}": value for key, value in options.items()}
     return trust.within(folder, store_folders(where), "resume")
@@ -365,11 +366,11 @@ def _jobs(config: DictConfig, overrides: Sequence[str]) -> list[list[str]] | Non
 
 def _tell_jobs(config: DictConfig, sweep: Sweep) -> None:
     """Pass the folder and the parent's id to every job, in any process and on any machine."""
-    more = [f"hydra.sweep.dir={sweep.folder}"]
+    more = [literal("hydra.sweep.dir", str(sweep.folder))]
     os.environ.pop(VARIABLE, None)
     if sweep.parent.run_id:
         os.environ[VARIABLE] = sweep.parent.run_id
         more.append(f"++hydra.job.env_set.{VARIABLE}={sweep.parent.run_id}")
     with open_dict(config):
         config.hydra.sweep.dir = str(sweep.folder)
-        config.hydra.overrides.hydra.extend(quoted(more))
+        config.hydra.overrides.hydra.extend(more)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...config import trust
 from ...config.build import plain
+from ...config.overrides import literal
 from ...errors import ConfigError, short
 from ...options import fits
 from ...runtime.threads import available_cores
@@ -298,12 +299,8 @@ def _distribution(override: Override) -> Any:
     distributions, value, key = load_optuna().distributions, override.value(), override.key_or_group
     log = "log" in getattr(value, "tags", ())
     if override.is_choice_sweep():
-        plain_ones = (bool, int, float, type(None))
-        raw = list(override.sweep_iterator())
-        texts = list(override.sweep_iterator(transformer=Transformer.encode))
-        choices = [r if isinstance(r, plain_ones) else t for r, t in zip(raw, texts, strict=True)]
         return distributions.CategoricalDistribution(
-            ["null" if choice is None else choice for choice in choices]
+            [_choice(element) for element in override.sweep_iterator()]
         )
     try:
         if isinstance(value, IntervalSweep):
@@ -318,6 +315,15 @@ def _distribution(override: Override) -> Any:
     except (ValueError, IndexError) as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
     raise ConfigError(f"{key}: write choice(...), range(...) or interval(...)")
+
+
+def _choice(element: Any) -> Any:
+    """Return what a study keeps of one of some choices: numbers, or text as an override has it."""
+    if isinstance(element, bool | int | float):
+        return element
+    if isinstance(element, str):  # choice(...) takes the quotes off
+        return literal("choice", element).partition("=")[2]
+    return Transformer.str(element)
 
 
 def _may_be(value: Any, distribution: Any) -> bool:
