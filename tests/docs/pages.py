@@ -42,7 +42,7 @@ SECONDS = 600
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"<!-- test: ([\w-]+)(?:, (.*?))? -->\n\Z")
 _VERDICT = re.compile(r"^(Better|Worse) than a guess.*|^Not told from a guess.*|^By their inter.*")
-_OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST", "COV")
+_OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST")
 
 
 @dataclass

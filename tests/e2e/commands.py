@@ -15,7 +15,7 @@ SMALL = (
     "model=rnn",
     "trainer.epochs=3",
 )
-_OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST", "COV")
+_OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST")
 
 
 def environment(**more):
