@@ -83,11 +83,15 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def machine(results: Results) -> str:
     """Where it was measured, against what."""
-    about = results.whole["machine"]
-    peers = " and ".join(f"{NAMES[p]} {about[p].replace(', ', ' with ', 1)}" for p in PEERS)
+    return _measured(results.whole["machine"])
+
+
+def _measured(about: dict[str, Any]) -> str:
+    peers = [f"{NAMES[p]} {about[p].replace(', ', ' with ', 1)}" for p in PEERS if p in about]
     return (
         f"Measured in one run on {about['cpu']}, {about['cores']} cores, with Python "
-        f"{about['python']};\nnnjit used {about['threads']} threads. The peers: {peers}."
+        f"{about['python']};\nnnjit used {about['threads']} threads. The peers: "
+        f"{' and '.join(peers)}."
     )
 
 
@@ -203,7 +207,8 @@ def cells(results: Results) -> str:
             for peer in taken[0]["speedup"]:
                 ratios = [ratio(row["speedup"][peer]) for row in taken]
                 lines.append([f"{name}, {mode}", NAMES[peer], *ratios])
-    return _table(["cell", "x", *sizes], lines)
+    table = _table(["cell", "x", *sizes], lines)
+    return f"{_measured(results.cells['machine'])}\n\n{table}"
 
 
 def ragged(results: Results) -> str:
@@ -223,7 +228,8 @@ def ragged(results: Results) -> str:
             ]
         )
     head = ["a pass over the set", "nnjit ms", "nnjit, any / one length"]
-    return _table([*head, "PyTorch, packed / one length", "x PyTorch, packed"], rows)
+    table = _table([*head, "PyTorch, packed / one length", "x PyTorch, packed"], rows)
+    return f"{_measured(results.ragged['machine'])}\n\n{table}"
 
 
 MAKERS: dict[str, Callable[[Results], str]] = {
