@@ -4,6 +4,7 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toy
@@ -157,10 +158,12 @@ def test_directions_name_the_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here, there = MlflowTracker(), MlflowTracker(root="else where")
     far = MlflowTracker(uri="http://host:5000")
+    data = SimpleNamespace(encoding=nnjit.datasets.Encoding())
     lines = []
     for tracker in (here, there, far):
         tracker.run_id, tracker._experiment = "abc", "7"
-        lines.append(tracker.directions(None, {}))
+        lines.append(tracker.directions(SimpleNamespace(data=data), {}))
+    assert lines[0][-1].endswith("run=abc audio=FILE_OR_FOLDER")
     assert "root=" not in lines[0][-1]
     assert f"root='{tmp_path / 'else where'}'" in lines[1][-1]
     assert "uri=http://host:5000" in lines[2][-1]
