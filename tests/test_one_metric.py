@@ -61,7 +61,7 @@ def test_in_epochs_summary_and_the_table_of_a_run(row):
 def test_in_the_curves(row):
     figure = figures.learning_curves(*trained())
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles[:5] == ["accuracy", "recall", "precision", NAME, "loss"]
+    assert NAME in titles[: titles.index("loss")]
 
 
 def test_it_tells_the_best_epoch_and_its_direction_ranks(row):

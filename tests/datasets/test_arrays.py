@@ -1,19 +1,23 @@
 """Examples from files: every format gives the same, and what does not fit is one line."""
 
+import inspect
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+import nnjit
 from nnjit import GRU, Dense, Flatten, Sequential
 from nnjit.classifier import Classifier
-from nnjit.datasets import Arrays, Digits
+from nnjit.datasets import Arrays, Digits, Strings
 from nnjit.datasets.array_files import read_examples
-from nnjit.datasets.arrays import ArrayEncoding
+from nnjit.datasets.arrays import ArrayData, ArrayEncoding
 from nnjit.errors import ConfigError, DataError, ModelFileError
 from nnjit.layers import Signal
 from tests import toy
@@ -378,3 +382,18 @@ def test_a_model_file_of_an_unknown_kind_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ModelFileError, match="no encoding of kind 'future'"):
         Classifier.load(tmp_path / "model.pkl")
+
+
+OURS = [c for c in (*ArrayData.__subclasses__(), Strings) if c.__module__.startswith("nnjit.")]
+
+
+@pytest.mark.parametrize("data_set", OURS)
+def test_each_data_set_of_examples_has_a_file_with_every_option(data_set):
+    folder = Path(nnjit.__file__).parent.parent / "conf" / "dataset"
+    shared = yaml.safe_load((folder / "_examples.yaml").read_text())
+    own = yaml.safe_load((folder / f"{data_set.name}.yaml").read_text())
+    assert own.pop("_target_") == f"nnjit.datasets.{data_set.__name__}"
+    assert own.pop("defaults") == ["_examples", "_self_"]
+    inits = [vars(c)["__init__"] for c in data_set.__mro__[:-1] if "__init__" in vars(c)]
+    options = {name for init in inits for name in inspect.signature(init).parameters}
+    assert {*own, *shared} == options - {"self", "options"}
