@@ -208,14 +208,18 @@ def test_an_interrupted_compiler_leaves_its_lock_to_nobody():
     assert moments > 100
 
 
-@pytest.mark.parametrize("way", ["for_each", "run_team"])
-def test_workers_interrupted_at_any_moment_go_on(way, set_threads):
+@pytest.mark.parametrize("way", ["for_each", "run_team", "slow workers"])
+def test_workers_interrupted_at_any_moment_go_on(way, set_threads, monkeypatch):
     set_threads(2)
+    if way == "slow workers":
+        monkeypatch.setattr(threads, "_max_spins", 1)
 
     def work():
         with signals.heard():
             if way == "for_each":
                 threads.for_each(abs, 3)
+            elif way == "slow workers":
+                threads.run_team(lambda rank: time.sleep(3e-3 * rank), [0, 1], lambda: None)
             else:
                 threads.run_team(abs, [1, 2], lambda: None)
 

@@ -247,8 +247,9 @@ class _Worker:
         # A plain lock: an Event that is interrupted inside would keep its internal lock for ever.
         self._sleeping = threading.Lock()
         self._sleeping.acquire()
-        self._thread = threading.Thread(target=self._serve, name="nnjit", daemon=True)
-        self._thread.start()
+        # Not Thread.is_alive: where a signal interrupts it, Python 3.11 takes the thread for ended.
+        self._has_ended = False
+        threading.Thread(target=self._serve, name="nnjit", daemon=True).start()
 
     def post(self, job: Callable[[], None], spins: int) -> None:
         """Start a job, and then spin ``spins`` times without the GIL."""
@@ -268,7 +269,7 @@ class _Worker:
             self._counts[POSTED, 0] = self._number  # a signal may have interrupted `post`
             self._wake()
             time.sleep(_SLEEP_SECONDS)
-            if not self._thread.is_alive():
+            if self._has_ended:
                 raise RuntimeError("a thread of nnjit has ended")
 
     def _wake(self) -> None:
@@ -277,14 +278,17 @@ class _Worker:
 
     def _serve(self) -> None:
         _inside.worker = True
-        for job in range(1, 1 << 62):
-            if not spin_for_job(self._counts, job, _max_spins):
-                while self._counts[POSTED, 0] < job:
-                    self._sleeping.acquire()
-            self._counts[BEGUN, 0] = job
-            work, self._job = self._job, _nothing  # a job may refer to large arrays
-            work()
-            del work
+        try:
+            for job in range(1, 1 << 62):
+                if not spin_for_job(self._counts, job, _max_spins):
+                    while self._counts[POSTED, 0] < job:
+                        self._sleeping.acquire()
+                self._counts[BEGUN, 0] = job
+                work, self._job = self._job, _nothing  # a job may refer to large arrays
+                work()
+                del work
+        finally:
+            self._has_ended = True
 
 
 @final
