@@ -6,12 +6,7 @@ features, all states, and while training all gradients of the parameters. The in
 one product for all steps on every side. Results go to cells.json and into docs/cells.md.
 """
 
-import argparse
-import json
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +15,9 @@ from nnjit import layers
 from nnjit.cells import cell, sigmoid, tanh
 from nnjit.kernels._lanes import LANES
 from nnjit.layers import Signal
-from nnjit.runtime.threads import set_threads
 
-from . import tables
-from .__main__ import HERE, machine, measure, sides
+from . import small
+from .__main__ import sides
 
 N_STEPS, N_FEATURES = 500, 16
 
@@ -183,36 +177,21 @@ CALLS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
-    parser.add_argument("--sizes", default="1,8,32,128", help="hidden sizes")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each side and task")
-    parser.add_argument("--only", default="", help="only tasks whose name holds this text")
+    parser = small.parser("cells", __doc__)
     parser.add_argument("--sides", default=",".join(CALLS), help="which sides, nnjit first")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of cells.json")
-    options = parser.parse_args()
-    began, threads, installed = time.perf_counter(), set_threads(), sides()
-    about = {**machine(), "threads": threads, **{n: s.version() for n, s in installed.items()}}
+    options, installed = parser.parse_args(), sides()
     chosen = [s for s in options.sides.split(",") if s.removesuffix("_compile") in installed]
-    about["load"] = f"{os.getloadavg()[0]:.1f}"
-    print("  ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    rows = []
-    for mode in ("training", "inference"):
-        for name in STEPS:
-            for H in map(int, options.sizes.split(",")):
-                task = f"{name} H={H} {mode}"
-                if options.only in task:
-                    make = {
-                        side: (lambda s=side, n=name, H=H, m=mode: CALLS[s](n, H, m == "training"))
-                        for side in chosen
-                    }
-                    rows.append(measure(task, make, options.budget))
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = {"machine": about, "rows": rows}
-    (options.out / "cells.json").write_text(json.dumps(result, indent=1))
-    print(f"wrote cells.json to {options.out}")
-    if options.out.resolve() == HERE:
-        tables.write()
-    print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
+
+    def calls(name: str, H: int, training: bool) -> small.Calls:
+        return {side: (lambda s=side: CALLS[s](name, H, training)) for side in chosen}
+
+    tasks = (
+        (f"{name} H={H} {mode}", calls(name, H, mode == "training"))
+        for mode in ("training", "inference")
+        for name in STEPS
+        for H in map(int, options.sizes.split(","))
+    )
+    small.run("cells", options, {n: s.version() for n, s in installed.items()}, tasks)
 
 
 if __name__ == "__main__":

@@ -5,22 +5,16 @@ evenly. The same number of steps in clips of one length is the measure; PyTorch 
 packed sequences. Results go to ragged.json and into docs/speed.md.
 """
 
-import argparse
-import json
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnjit import Ragged
 from nnjit.layers import Signal
-from nnjit.runtime.threads import set_threads
 
-from . import tables
-from .__main__ import HERE, machine, measure, sides
+from . import small
+from .__main__ import sides
 from .nnjit_side import CELLS
 
 N_CLIPS, BATCH, N_FEATURES, SHORTEST, LONGEST = 256, 16, 16, 250, 750
@@ -98,39 +92,25 @@ CALLS = {"nnjit": nnjit_call, "torch": torch_call}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ragged", description=__doc__)
-    parser.add_argument("--sizes", default="1,8,32,128", help="hidden sizes")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each side and task")
-    parser.add_argument("--only", default="", help="only tasks whose name holds this text")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of ragged.json")
-    options = parser.parse_args()
-    began, threads, installed = time.perf_counter(), set_threads(), sides()
-    about = {**machine(), "threads": threads, "load": f"{os.getloadavg()[0]:.1f}"}
-    about |= {name: installed[name].version() for name in CALLS if name in installed}
-    print("  ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    rows = []
-    for training in (True, False):
-        for cell in CELLS:
-            for H in map(int, options.sizes.split(",")):
-                task = f"{cell} H={H} {'training' if training else 'inference'}"
-                if options.only not in task:
-                    continue
-                calls = {
-                    side + ("_equal" if equal else ""): (
-                        lambda s=side, c=cell, H=H, t=training, e=equal: CALLS[s](c, H, t, e)
-                    )
-                    for side in CALLS
-                    if side in installed
-                    for equal in (False, True)
-                }
-                rows.append(measure(task, calls, options.budget))
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = {"machine": about, "rows": rows}
-    (options.out / "ragged.json").write_text(json.dumps(result, indent=1))
-    print(f"wrote ragged.json to {options.out}")
-    if options.out.resolve() == HERE:
-        tables.write()
-    print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
+    options, installed = small.parser("ragged", __doc__).parse_args(), sides()
+    chosen = [side for side in CALLS if side in installed]
+
+    def calls(cell: str, H: int, training: bool) -> small.Calls:
+        return {
+            side + ("_equal" if equal else ""): (
+                lambda s=side, e=equal: CALLS[s](cell, H, training, e)
+            )
+            for side in chosen
+            for equal in (False, True)
+        }
+
+    tasks = (
+        (f"{cell} H={H} {mode}", calls(cell, H, mode == "training"))
+        for mode in ("training", "inference")
+        for cell in CELLS
+        for H in map(int, options.sizes.split(","))
+    )
+    small.run("ragged", options, {n: installed[n].version() for n in chosen}, tasks)
 
 
 if __name__ == "__main__":
