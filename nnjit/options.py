@@ -128,3 +128,10 @@ def choose(value: str, known: Sequence[str]) -> str:
 def names(text: str) -> list[str]:
     """Return the names in ``[a,b]`` or ``a,b``, the value of an option on a command line."""
     return [name.strip() for name in text.strip("[]").split(",") if name.strip()]
+
+
+def check_counts(of: str, **counts: int | None) -> None:
+    """Raise ConfigError, which names the option of a layer, where a number is below 1."""
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{of} {option}={value} must be 1 or more")

@@ -6,7 +6,7 @@ from typing import Any, final
 import numpy as np
 
 from .. import activations
-from ..errors import ConfigError
+from ..options import check_counts
 from ..runtime.memory import empty
 from .arrays import Lengths
 from .base import Array, Gradients, Layer, Parameter
@@ -60,10 +60,8 @@ class Conv1D(Layer):
         kernel_initializer: str = "xavier",
         bias_initializer: str = "zeros",
     ) -> None:
-        numbers = {"filters": filters, "kernel_size": kernel_size, "strides": strides}
-        for option, value in {**numbers, "dilation_rate": dilation_rate}.items():
-            if value < 1:
-                raise ConfigError(f"Conv1D {option}={value} must be 1 or more")
+        counts = {"filters": filters, "kernel_size": kernel_size, "strides": strides}
+        check_counts("Conv1D", **counts, dilation_rate=dilation_rate)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides

@@ -11,6 +11,7 @@ from .. import activations
 from ..errors import ConfigError, ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.dense import BLOCK, add_rows, dense_backward, dense_forward
+from ..options import check_counts
 from ..runtime.memory import empty
 from ..runtime.threads import MOST_IN_A_CALL, check_wanted, for_spans
 from .base import Array, Gradients, Layer, Parameter
@@ -70,8 +71,7 @@ class Dense(Layer):
         kernel_initializer: str = "xavier",
         bias_initializer: str = "zeros",
     ) -> None:
-        if units < 1:
-            raise ConfigError(f"Dense units={units} must be 1 or more")
+        check_counts("Dense", units=units)
         self.units = units
         self.activation = activations.get(activation)
         if units == 1 and isinstance(self.activation, activations.Softmax):

@@ -4,9 +4,10 @@ from typing import Any, final
 
 import numpy as np
 
-from ..errors import ConfigError, ShapeError
+from ..errors import ShapeError
 from ..kernels._lanes import LANES
 from ..kernels.inputs import project_codes, project_codes_backward
+from ..options import check_counts
 from ..runtime.memory import empty
 from ..runtime.threads import check_wanted, for_spans
 from .base import Array, Gradients, Layer, Parameter
@@ -34,8 +35,7 @@ class Embedding(Layer):
         output_dim: int,
         embeddings_initializer: str = "normal",
     ) -> None:
-        if output_dim < 1:
-            raise ConfigError(f"Embedding output_dim={output_dim} must be 1 or more")
+        check_counts("Embedding", output_dim=output_dim)
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.embeddings_initializer = embeddings_initializer

@@ -77,9 +77,7 @@ class GlobalMaxPooling1D(GlobalPooling):
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return ``dy`` at the first step where the largest value stands, 0 elsewhere."""
         places, shape = cache
-        dx = np.zeros(shape, dy.dtype)
-        np.put_along_axis(dx, places.astype(np.intp), dy[:, None], axis=1)
-        return dx, {}
+        return _at(places.astype(np.intp), dy, shape), {}
 
 
 @final
@@ -100,7 +98,11 @@ class LastStep(GlobalPooling):
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return ``dy`` at the last step of each clip, 0 elsewhere."""
-        last, shape = cache
-        dx = np.zeros(shape, dy.dtype)
-        np.put_along_axis(dx, last, dy[:, None], axis=1)
-        return dx, {}
+        return _at(cache[0], dy, cache[1]), {}
+
+
+def _at(steps: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+    """Return ``dy`` at one step of each clip and feature, 0 elsewhere."""
+    dx = np.zeros(shape, dy.dtype)
+    np.put_along_axis(dx, steps, dy[:, None], axis=1)
+    return dx

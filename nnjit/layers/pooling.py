@@ -1,17 +1,18 @@
 """Pooling of windows of steps."""
 
 from abc import ABC
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 
-from ..errors import ConfigError
 from ..kernels.pooling import (
     average_pooling,
     average_pooling_backward,
     max_pooling,
     max_pooling_backward,
 )
+from ..options import check_counts
 from ..runtime.memory import empty
 from ..runtime.threads import for_spans
 from .arrays import Lengths
@@ -47,9 +48,7 @@ class Pooling1D(Layer, ABC):
         self, pool_size: int = 2, strides: int | None = None, padding: str = "valid"
     ) -> None:
         kind = type(self).__name__
-        for option, value in {"pool_size": pool_size, "strides": strides}.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"{kind} {option}={value} must be 1 or more")
+        check_counts(kind, pool_size=pool_size, strides=strides)
         self.pool_size = pool_size
         self.strides = strides
         self.padding = padding
@@ -74,6 +73,15 @@ class Pooling1D(Layer, ABC):
         shape = tiles, int(windows.count(T)), D, lanes
         return shape, (windows.size, windows.stride, windows.before(T))
 
+    @staticmethod
+    def _of_windows(kernel: Callable[..., None], dy: Array, cache: Any) -> Array:
+        """Return the gradient of the steps, which a kernel adds up from that of the windows."""
+        state, windows, shape = cache
+        dx, n = np.zeros(shape, dy.dtype), shape[0] * shape[2]
+        args = dx, dy, state, *windows
+        for_spans(lambda a, b: kernel(*args, a, b), n, dx.size)
+        return dx
+
 
 @final
 class AveragePooling1D(Pooling1D):
@@ -96,11 +104,7 @@ class AveragePooling1D(Pooling1D):
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return an equal share of ``dy`` for each step of a window."""
-        left, windows, shape = cache
-        dx, n = np.zeros(shape, dy.dtype), shape[0] * shape[2]
-        args = dx, dy, left, *windows
-        for_spans(lambda a, b: average_pooling_backward(*args, a, b), n, dx.size)
-        return dx, {}
+        return self._of_windows(average_pooling_backward, dy, cache), {}
 
 
 @final
@@ -124,8 +128,4 @@ class MaxPooling1D(Pooling1D):
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Gradients]:
         """Return ``dy`` at the first step of a window where its largest value stands."""
-        places, windows, shape = cache
-        dx, n = np.zeros(shape, dy.dtype), shape[0] * shape[2]
-        args = dx, dy, places, *windows
-        for_spans(lambda a, b: max_pooling_backward(*args, a, b), n, dx.size)
-        return dx, {}
+        return self._of_windows(max_pooling_backward, dy, cache), {}
