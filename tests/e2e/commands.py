@@ -16,6 +16,17 @@ SMALL = (
     "trainer.epochs=3",
 )
 _OURS = ("HYDRA", "MLFLOW", "NNJIT", "COLUMNS", "FORCE_COLOR", "PYTHONPATH", "PYTEST")
+# stops.py: a callback that ends a run as Ctrl-C does, in its second epoch, once in a folder.
+STOP = """
+from pathlib import Path
+from nnjit import Callback
+
+class Stop(Callback):
+    def on_batch_end(self, progress):
+        if progress.position.epoch == 1 and not Path("stopped").exists():
+            Path("stopped").touch()
+            raise KeyboardInterrupt
+"""
 
 
 def environment(**more):

@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
-from commands import RUN, python, runs, succeeded
+from commands import RUN, STOP, python, runs, succeeded
 
 pytestmark = pytest.mark.slow
-
-STOP = """
-from pathlib import Path
-from nnjit import Callback
-
-class Stop(Callback):
-    def on_batch_end(self, progress):
-        if progress.position.epoch == 1 and not Path("stopped").exists():
-            Path("stopped").touch()
-            raise KeyboardInterrupt
-"""
 
 
 def log_mel(folder):

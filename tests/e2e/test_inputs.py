@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from commands import PREDICT, RUN, client, python, runs, succeeded
+from commands import PREDICT, RUN, STOP, client, python, runs, succeeded
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy|alembic)")]
 SMALL = ("dataset.rate=1000", "dataset.duration=0.2", "dataset.n_clips=48", "trainer.epochs=2")
@@ -65,18 +65,6 @@ def test_a_sweep_compares_symbols_and_samples(tmp_path):
     done = python(*RUN, *choices, *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([run for run in runs(tmp_path) if run.info.status == "FINISHED"]) >= 2
-
-
-STOP = """
-from pathlib import Path
-from nnjit import Callback
-
-class Stop(Callback):
-    def on_batch_end(self, progress):
-        if progress.position.epoch == 1 and not Path("stopped").exists():
-            Path("stopped").touch()
-            raise KeyboardInterrupt
-"""
 
 
 def test_whole_recordings_are_the_same_all_the_way(tmp_path):
